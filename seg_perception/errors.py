@@ -1,0 +1,97 @@
+"""Every error this package raises on purpose.
+
+    SegPerceptionError
+    ├── InputError                  an image or message cannot be used
+    │   ├── EncodingError           its encoding or format is not one we can decode
+    │   ├── ImageLayoutError        its size, step and byte count contradict each other
+    │   ├── ImageTooLargeError      it claims more pixels than the configured bound
+    │   └── CompressedImageError    its compressed bytes are truncated or corrupt
+    ├── ModelError                  a model cannot be found, loaded or run
+    │   ├── ModelNotFoundError      no catalog entry or file has that name
+    │   ├── ModelCardError          a model card is incomplete or contradicts itself
+    │   ├── WeightsError            weights are missing, altered, unsafe or do not fit
+    │   └── InferenceError          the loaded model failed on an input
+    ├── DeviceError                 the requested compute device or precision is not there
+    ├── GeometryError               intrinsics, depth or sizes do not belong together
+    ├── ConfigurationError          a parameter or option has a value that cannot work
+    └── MissingExtraError           an optional library is needed; names the extra to install
+
+Messages say what was expected, what was found and what to do about it. The core raises and never
+logs; the ROS layer catches, counts and logs.
+"""
+
+from __future__ import annotations
+
+
+class SegPerceptionError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class InputError(SegPerceptionError):
+    """An image or message cannot be used."""
+
+
+class EncodingError(InputError):
+    """The encoding or compressed format is not one this package can decode."""
+
+
+class ImageLayoutError(InputError):
+    """Height, width, step and byte count of an image contradict each other."""
+
+
+class ImageTooLargeError(InputError):
+    """An image claims more pixels than the configured bound."""
+
+
+class CompressedImageError(InputError):
+    """A compressed image is truncated, corrupt or not what its format says."""
+
+
+class ModelError(SegPerceptionError):
+    """A model cannot be found, loaded or run."""
+
+
+class ModelNotFoundError(ModelError):
+    """No catalog entry or file has the given name."""
+
+
+class ModelCardError(ModelError):
+    """A model card is incomplete or contradicts itself or its weights."""
+
+
+class WeightsError(ModelError):
+    """Weights are missing, altered, unsafe to load or do not fit the architecture."""
+
+
+class InferenceError(ModelError):
+    """A loaded model failed on an input."""
+
+
+class DeviceError(SegPerceptionError):
+    """The requested compute device or precision is not available."""
+
+
+class GeometryError(SegPerceptionError):
+    """Intrinsics, depth or image sizes do not belong together."""
+
+
+class ConfigurationError(SegPerceptionError):
+    """A parameter or option has a value that cannot work."""
+
+
+class MissingExtraError(SegPerceptionError, ImportError):
+    """An optional library is needed and not installed.
+
+    Args:
+        library: import name of the missing library, e.g. ``'onnxruntime'``.
+        extra: the extra of this package that installs it, e.g. ``'onnx'``.
+        purpose: what it is needed for, completing "… is needed to ‹purpose›".
+    """
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{library} is needed to {purpose} and is not installed: "
+            f"pip install 'seg_perception[{extra}]' (or pip install {library})"
+        )
+        self.library = library
+        self.extra = extra

@@ -1,0 +1,68 @@
+"""A camera's calibration and how it changes when its image is resized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from seg_perception.errors import GeometryError
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsics:
+    """The calibration of sensor_msgs/CameraInfo, for an image without binning or ROI.
+
+    Pixel centres lie at integer coordinates, x right, y down, in pixels of an image of
+    ``size_wh``.
+
+    Attributes:
+        size_wh: the image the numbers belong to.
+        k: 3x3 intrinsic matrix of the raw image, row-major.
+        p: 3x4 projection matrix of the rectified image, row-major.
+        distortion_model: e.g. ``'plumb_bob'``; distortion does not depend on the image's size.
+        d: distortion coefficients.
+        r: 3x3 rectification rotation, row-major.
+    """
+
+    size_wh: tuple[int, int]
+    k: tuple[float, ...]
+    p: tuple[float, ...]
+    distortion_model: str = ''
+    d: tuple[float, ...] = ()
+    r: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+    def resized(self, size_wh: tuple[int, int]) -> Intrinsics:
+        """The calibration of the same image resized, edges staying on edges.
+
+        A pixel centre at x moves to ``(x + 0.5) * scale - 0.5``, the convention that the
+        labels are sampled with.
+
+        Raises:
+            GeometryError: one of the sizes is not positive.
+        """
+        if min(*self.size_wh, *size_wh) < 1:
+            raise GeometryError(
+                f'expected positive image sizes, got {self.size_wh} and {size_wh}'
+            )
+        scale_x = size_wh[0] / self.size_wh[0]
+        scale_y = size_wh[1] / self.size_wh[1]
+        return replace(
+            self,
+            size_wh=size_wh,
+            k=_scale_rows(self.k, scale_x, scale_y, columns=3),
+            p=_scale_rows(self.p, scale_x, scale_y, columns=4),
+        )
+
+
+def _scale_rows(
+    matrix: tuple[float, ...], scale_x: float, scale_y: float, columns: int
+) -> tuple[float, ...]:
+    """Multiplies a camera matrix from the left by the affine map of the resize."""
+    if len(matrix) != 3 * columns:
+        raise GeometryError(f'expected a 3x{columns} matrix, got {len(matrix)} numbers')
+    x, y, z = (matrix[row * columns : (row + 1) * columns] for row in range(3))
+    shift_x, shift_y = 0.5 * (scale_x - 1.0), 0.5 * (scale_y - 1.0)
+    return (
+        *(scale_x * a + shift_x * c for a, c in zip(x, z, strict=True)),
+        *(scale_y * b + shift_y * c for b, c in zip(y, z, strict=True)),
+        *z,
+    )

@@ -1,0 +1,96 @@
+"""The picture people look at: the camera image with the classes painted over it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from seg_perception.errors import InputError
+from seg_perception.structures import U8, ClassTable, Labels
+
+_BACKGROUND_NAMES = frozenset({'background', 'other', '__background__', 'unlabeled', 'void'})
+_MIN_NAMED_FRACTION = 0.005
+
+
+def draw_overlay(
+    image_rgb: U8, labels_YX: Labels, classes: ClassTable, *, opacity: float = 0.5,
+    draw_names: bool = True,
+) -> U8:
+    """Blends class colours over an image, outlines the regions and names the larger ones.
+
+    Background and unlabelled pixels stay as they are.
+
+    Args:
+        image_rgb: (Y, X, 3) uint8; resized to the labels where their size differs.
+        labels_YX: class id per pixel.
+        classes: names and colours.
+        opacity: 0 leaves the image, 1 paints solid colours.
+        draw_names: writes each class's name onto its largest region.
+
+    Returns:
+        A new (Y, X, 3) uint8 RGB image of the labels' size.
+
+    Raises:
+        InputError: the image is not RGB or the opacity is outside [0, 1].
+    """
+    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or not 0.0 <= opacity <= 1.0:
+        raise InputError(
+            f'expected an RGB image and an opacity in [0, 1], got shape {image_rgb.shape} '
+            f'and {opacity}'
+        )
+    height, width = labels_YX.shape
+    if image_rgb.shape[:2] != (height, width):
+        image_rgb = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
+    present = np.flatnonzero(np.bincount(labels_YX.reshape(-1), minlength=1))
+    shown = [i for i in present if i < len(classes) and classes.names[i] not in _BACKGROUND_NAMES]
+    colored = np.zeros(np.iinfo(labels_YX.dtype).max + 1, bool)
+    colored[shown] = True
+    palette = classes.palette_rgb()
+    where_YX = colored[labels_YX]
+    overlay = image_rgb.copy()
+    tinted = cv2.addWeighted(image_rgb, 1.0 - opacity, palette[labels_YX], opacity, 0.0)
+    np.copyto(overlay, tinted, where=where_YX[..., None])
+    for class_id in shown:
+        _outline_and_name(
+            overlay,
+            (labels_YX == class_id).astype(np.uint8),
+            classes.names[class_id] if draw_names else '',
+            tuple(int(c) for c in palette[class_id]),
+        )
+    return overlay
+
+
+def _outline_and_name(
+    image_rgb: U8, mask_YX: U8, name: str, color_rgb: tuple[int, ...]
+) -> None:
+    """Draws the mask's contours and, on a large enough region, its name; in place."""
+    contours, _ = cv2.findContours(mask_YX, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image_rgb, contours, -1, color_rgb, 1)
+    if not name or not contours:
+        return
+    largest = max(contours, key=cv2.contourArea)
+    if cv2.contourArea(largest) < _MIN_NAMED_FRACTION * mask_YX.size:
+        return
+    x, y = _inner_point(mask_YX, largest)
+    scale = max(0.4, min(mask_YX.shape) / 900)
+    (text_width, text_height), baseline = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    left = int(np.clip(x - text_width // 2, 2, max(2, mask_YX.shape[1] - text_width - 2)))
+    bottom = int(np.clip(y, text_height + 2, max(text_height + 2, mask_YX.shape[0] - baseline - 2)))
+    top_left = (left - 2, bottom - text_height - 2)
+    cv2.rectangle(image_rgb, top_left, (left + text_width + 2, bottom + baseline), color_rgb, -1)
+    # Black or white, whichever stands out (ITU-R BT.601 luma).
+    luma = 0.299 * color_rgb[0] + 0.587 * color_rgb[1] + 0.114 * color_rgb[2]
+    text_color = (0, 0, 0) if luma > 140 else (255, 255, 255)
+    cv2.putText(image_rgb, name, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, scale, text_color, 1,
+                cv2.LINE_AA)
+
+
+def _inner_point(mask_YX: U8, contour: np.ndarray) -> tuple[int, int]:
+    """The point of a region that is farthest from its border, so that a name lies on it."""
+    x, y, width, height = cv2.boundingRect(contour)
+    padded = cv2.copyMakeBorder(
+        mask_YX[y : y + height, x : x + width], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
+    )
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+    return x + int(column) - 1, y + int(row) - 1

@@ -1,0 +1,126 @@
+"""What became of every frame of a camera: counts that always add up, and how long things took."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+_WINDOW = 300
+_RATE_WINDOW_S = 10.0
+
+
+class DropReason(str, enum.Enum):
+    """Why a received frame was not published."""
+
+    SUPERSEDED = 'superseded'
+    """A newer frame of the same camera arrived before the model was free."""
+    RATE_LIMITED = 'rate_limited'
+    """It came sooner than ``max_rate_hz`` allows."""
+    STALE = 'stale'
+    """It was older than ``max_frame_age_s`` when the model was free."""
+    INACTIVE = 'inactive'
+    """The node was disabled or deactivated before the frame was processed."""
+    UNWANTED = 'unwanted'
+    """Nobody listened to any output."""
+    MALFORMED = 'malformed'
+    """Its bytes contradict its header, or are corrupt."""
+    UNSUPPORTED = 'unsupported'
+    """Its encoding or format is not one the node can decode."""
+    MODEL_ERROR = 'model_error'
+    """The model failed on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The account of one camera at one moment.
+
+    ``received == published + sum(dropped.values()) + pending`` holds exactly.
+
+    Attributes:
+        received: frames that arrived since the account was opened.
+        published: frames with at least one message published.
+        dropped: frames not published, by reason.
+        pending: frames in the mailbox or with the model.
+        rate_hz: published frames per second over the last 10 s.
+        age_s: seconds since the last frame arrived; None before the first.
+        latency_ms: stamp to publish, p50, p95 and p99 over the recent window.
+        stages_ms: the same percentiles for each stage.
+    """
+
+    received: int
+    published: int
+    dropped: Mapping[str, int]
+    pending: int
+    rate_hz: float
+    age_s: float | None
+    latency_ms: tuple[float, float, float]
+    stages_ms: Mapping[str, tuple[float, float, float]]
+
+
+class CameraAccount:
+    """Counts frames and times of one camera; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._received = 0
+        self._published = 0
+        self._dropped: Counter[DropReason] = Counter()
+        self._last_received_s: float | None = None
+        self._published_at_s: deque[float] = deque(maxlen=20 * _WINDOW)
+        self._latency_ms: deque[float] = deque(maxlen=_WINDOW)
+        self._stages_ms: dict[str, deque[float]] = {}
+
+    def receive(self) -> None:
+        """A frame arrived."""
+        with self._lock:
+            self._received += 1
+            self._last_received_s = time.monotonic()
+
+    def drop(self, reason: DropReason) -> None:
+        """A received frame will not be published."""
+        with self._lock:
+            self._dropped[reason] += 1
+
+    def publish(self, latency_ms: float, stages_ms: Mapping[str, float]) -> None:
+        """A received frame was published."""
+        with self._lock:
+            self._published += 1
+            self._published_at_s.append(time.monotonic())
+            self._latency_ms.append(latency_ms)
+            for stage, duration_ms in stages_ms.items():
+                self._stages_ms.setdefault(stage, deque(maxlen=_WINDOW)).append(duration_ms)
+
+    def snapshot(self) -> Snapshot:
+        """The account now; all its numbers belong to the same moment."""
+        with self._lock:
+            now_s = time.monotonic()
+            num_dropped = sum(self._dropped.values())
+            return Snapshot(
+                received=self._received,
+                published=self._published,
+                dropped={reason.value: self._dropped[reason] for reason in DropReason},
+                pending=self._received - self._published - num_dropped,
+                rate_hz=_rate_hz(self._published_at_s, now_s),
+                age_s=None if self._last_received_s is None else now_s - self._last_received_s,
+                latency_ms=_percentiles(self._latency_ms),
+                stages_ms={name: _percentiles(times) for name, times in self._stages_ms.items()},
+            )
+
+
+def _percentiles(values: deque[float]) -> tuple[float, float, float]:
+    if not values:
+        return (float('nan'),) * 3
+    p50, p95, p99 = np.percentile(np.fromiter(values, float), (50, 95, 99))
+    return float(p50), float(p95), float(p99)
+
+
+def _rate_hz(times_s: deque[float], now_s: float) -> float:
+    """Events per second over the last seconds, up to now: a camera that fell silent slows down."""
+    recent = [t for t in times_s if now_s - t < _RATE_WINDOW_S]
+    return (len(recent) - 1) / (now_s - recent[0]) if len(recent) > 1 else 0.0

@@ -1,0 +1,78 @@
+"""The node's accounts as diagnostic_msgs/DiagnosticArray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from seg_perception.ros.accounting import Snapshot
+
+SILENT_AFTER_S = 3.0
+"""A camera that sent nothing for this long is reported."""
+
+
+def camera_status(name: str, topic: str, is_listening: bool, account: Snapshot) -> DiagnosticStatus:
+    """The status of one camera.
+
+    Args:
+        name: full name of the status, e.g. ``'segmentation: front'``.
+        topic: the camera's image topic, shown as hardware_id.
+        is_listening: whether the node is subscribed to it now.
+        account: its counts and times.
+    """
+    failed = {reason: account.dropped[reason] for reason in ('model_error',)}
+    unusable = {reason: account.dropped[reason] for reason in ('malformed', 'unsupported')}
+    level, message = DiagnosticStatus.OK, f'{account.rate_hz:.1f} Hz'
+    if not is_listening:
+        message = 'idle: nobody listens to an output'
+    elif account.age_s is None:
+        level, message = DiagnosticStatus.WARN, f'no image received on {topic} yet'
+    elif account.age_s > SILENT_AFTER_S:
+        level, message = DiagnosticStatus.WARN, f'no image on {topic} for {account.age_s:.1f} s'
+    elif any(failed.values()):
+        level, message = DiagnosticStatus.ERROR, f'model failed on {sum(failed.values())} frames'
+    elif any(unusable.values()):
+        counts = ', '.join(f'{count} {reason}' for reason, count in unusable.items() if count)
+        level, message = DiagnosticStatus.WARN, f'unusable frames: {counts}'
+    values = {
+        'received': account.received,
+        'published': account.published,
+        **{f'dropped_{reason}': count for reason, count in account.dropped.items()},
+        'pending': account.pending,
+        'rate_hz': account.rate_hz,
+        'age_s': math.nan if account.age_s is None else account.age_s,
+        **_percentile_values('latency', account.latency_ms),
+    }
+    for stage, percentiles_ms in account.stages_ms.items():
+        values |= _percentile_values(f'stage_{stage}', percentiles_ms)
+    return make_status(name, level, message, values, hardware_id=topic)
+
+
+def make_status(
+    name: str,
+    level: bytes,
+    message: str,
+    values: Mapping[str, object],
+    hardware_id: str = '',
+) -> DiagnosticStatus:
+    """A status with its values as text."""
+    return DiagnosticStatus(
+        name=name,
+        level=level,
+        message=message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+    )
+
+
+def _percentile_values(prefix: str, percentiles_ms: tuple[float, float, float]) -> dict[str, float]:
+    return {
+        f'{prefix}_{name}_ms': value
+        for name, value in zip(('p50', 'p95', 'p99'), percentiles_ms, strict=True)
+    }
+
+
+def _text(value: object) -> str:
+    return f'{value:.3f}' if isinstance(value, float) else str(value)

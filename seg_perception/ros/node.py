@@ -1,0 +1,324 @@
+"""The segmentation node: camera topics in, label images and class masks out (REP 2003 lifecycle).
+
+Subscribed, published, services and parameters: see ``docs`` and ``config/segmentation.yaml``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import traceback
+from collections.abc import Generator
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
+
+from seg_perception.errors import ConfigurationError, SegPerceptionError
+from seg_perception.pipeline import Segmenter
+from seg_perception.ros import params
+from seg_perception.ros.camera import Camera, Job, Request
+from seg_perception.ros.diagnostics import camera_status, make_status
+from seg_perception.ros.log import ThrottledLog
+from seg_perception.ros.options import report_unknown
+from seg_perception.ros.mailbox import Mailboxes
+from seg_perception.ros.messages import class_table_to_label_info, make_header
+from seg_perception.ros.outputs import CameraOutputs, output_table
+from seg_perception.ros.process import STOP_DEADLINE_S, run_node
+from seg_perception.ros.worker import SegmentationWorker
+
+LISTEN_PERIOD_S = 0.1
+"""How often the node looks whether somebody listens to its outputs."""
+SEGMENT_TIMEOUT_S = 10.0
+"""How long ``~/segment`` waits for a frame."""
+DEACTIVATE_TIMEOUT_S = 30.0
+"""How long deactivation waits for the frames the model is working on."""
+
+
+class SegmentationNode(LifecycleNode):
+    """Managed node that runs one model for all its cameras.
+
+    configure loads and warms the model and creates the publishers, activate starts listening to
+    the cameras, deactivate finishes the frames under way, cleanup frees the model's memory.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('segmentation')
+        params.declare(self)
+        self._settings = params.load(self)
+        report_unknown(self)
+        self._log = ThrottledLog(self.get_logger())
+        self._segmenter: Segmenter | None = None
+        self._cameras: dict[str, Camera] = {}
+        self._mailboxes: Mailboxes[Job] = Mailboxes()
+        self._worker: SegmentationWorker | None = None
+        self._is_enabled = True
+        self._failure = ''
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.create_service(SetBool, '~/enable', self._on_enable)
+        # A group of its own: while it awaits a frame, the callback that brings it must run.
+        self.create_service(
+            Trigger,
+            '~/segment',
+            self._on_segment,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_timer(self._settings.diagnostics_period_s, self._publish_diagnostics)
+        self.create_timer(LISTEN_PERIOD_S, self._listen_where_wanted)
+        if self._settings.autostart:
+            self._autostart_timer = self.create_timer(0.0, self._autostart)
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads and warms the model, creates the publishers."""
+        try:
+            self._configure()
+        except Exception as error:
+            self._failure = self._report('cannot configure', error)
+            self._release()
+            return TransitionCallbackReturn.FAILURE
+        self._failure = ''
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Starts the worker; cameras are listened to as soon as somebody wants their outputs."""
+        assert self._segmenter is not None
+        self._mailboxes.open()
+        self._worker = SegmentationWorker(
+            self._segmenter,
+            self._cameras,
+            self._mailboxes,
+            lambda: self._settings,
+            self._now_ns,
+            self._log,
+        )
+        self._worker.start()
+        for camera in self._cameras.values():
+            camera.outputs.publish_label_info(
+                self._settings.confidence_threshold, self._now_ns()
+            )
+        self._listen_where_wanted()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leaves the cameras and finishes the frames under way."""
+        self._stop(DEACTIVATE_TIMEOUT_S)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the model's memory and removes the publishers."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As deactivate and cleanup."""
+        self._stop(DEACTIVATE_TIMEOUT_S)
+        self._release()
+        return super().on_shutdown(state)
+
+    def destroy_node(self) -> None:
+        """Ends the worker before what it uses goes away."""
+        self._stop(STOP_DEADLINE_S)
+        super().destroy_node()
+
+    def _configure(self) -> None:
+        self._settings = parameters = params.load(self)
+        _require_vision_msgs()
+        start_s = time.monotonic()
+        self._segmenter = segmenter = Segmenter(
+            parameters.model,
+            weights_path=parameters.weights_path or None,
+            input_size_hw=parameters.input_size_hw,
+            confidence_threshold=parameters.confidence_threshold,
+            max_pixels=parameters.max_pixels,
+            device=parameters.device,
+            precision=parameters.precision,
+            compile=parameters.compile,
+            cuda_graph=parameters.cuda_graph,
+            num_threads=parameters.num_threads,
+            trust_model_code=parameters.trust_model_code,
+        )
+        segmenter.warm_up()
+        table = output_table(
+            segmenter.classes,
+            parameters.mask_classes,
+            label_info_sync=parameters.label_info_sync,
+        )
+        taken: dict[str, str] = {}
+        for name in parameters.cameras:
+            camera = Camera(
+                self,
+                name,
+                lambda name=name: self._settings.camera[name],
+                parameters.max_pixels,
+                lambda namespace: CameraOutputs(self, namespace, segmenter.classes, table),
+                self._mailboxes,
+                self._log,
+            )
+            self._cameras[name] = camera
+            camera.is_enabled = self._is_enabled
+            if camera.namespace in taken:
+                raise ConfigurationError(
+                    f"cameras '{taken[camera.namespace]}' and '{name}' would both publish in "
+                    f'{camera.namespace}: give their image topics different namespaces'
+                )
+            taken[camera.namespace] = name
+        loaded_s = time.monotonic() - start_s
+        what = ', '.join(f'{key} {value}' for key, value in segmenter.description().items())
+        self.get_logger().info(f'loaded in {loaded_s:.1f} s: {what}')
+        for name, camera in self._cameras.items():
+            self.get_logger().info(f'{name}: {camera.image_topic} -> {camera.namespace}/labels')
+
+    def _stop(self, timeout_s: float) -> None:
+        """Leaves the cameras and ends the worker."""
+        for camera in self._cameras.values():
+            camera.listen(False)
+        if self._worker is not None and not self._worker.stop(timeout_s):
+            self.get_logger().error(f'the model did not finish within {timeout_s:g} s')
+        self._worker = None
+
+    def _release(self) -> None:
+        """Removes publishers and model."""
+        for camera in self._cameras.values():
+            camera.close()
+        self._cameras = {}
+        if self._segmenter is not None:
+            self._segmenter.close()
+        self._segmenter = None
+
+    def _autostart(self) -> None:
+        self.destroy_timer(self._autostart_timer)
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    # Parameters
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        try:
+            parameters = params.changed(
+                self._settings,
+                {change.name: change.value for change in changes},
+                is_loaded=self._segmenter is not None,
+            )
+        except ConfigurationError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._settings = parameters
+        return SetParametersResult(successful=True)
+
+    # Services
+
+    def _on_enable(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        self._is_enabled = request.data
+        for camera in self._cameras.values():
+            camera.is_enabled = request.data
+        self._listen_where_wanted()
+        response.success = True
+        response.message = 'enabled' if request.data else 'disabled'
+        return response
+
+    async def _on_segment(
+        self, _request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Segments the next frame of every camera and says what is on it."""
+        if self._worker is None:
+            response.message = 'the node is not active'
+            return response
+        asked = [(camera, camera.request()) for camera in self._cameras.values()]
+        self._listen_where_wanted()
+        deadline_s = time.monotonic() + SEGMENT_TIMEOUT_S
+        for camera, request in asked:
+            await _Answered(request, deadline_s)
+            if not request.done.is_set():
+                camera.withdraw(request)
+                request.resolve(
+                    f'no image on {camera.image_topic} within {SEGMENT_TIMEOUT_S:g} s',
+                    is_success=False,
+                )
+        response.success = all(request.is_success for _, request in asked)
+        response.message = '; '.join(f'{camera.name}: {r.outcome}' for camera, r in asked)
+        return response
+
+    # Timers
+
+    def _listen_where_wanted(self) -> None:
+        """Subscribes to cameras whose outputs are listened to, leaves the others."""
+        if self._worker is None:
+            return
+        for camera in self._cameras.values():
+            camera.listen(camera.wants_images(is_lazy=self._settings.lazy))
+
+    def _publish_diagnostics(self) -> None:
+        now = self.get_clock().now().to_msg()
+        name = self.get_name()
+        level, message = DiagnosticStatus.OK, 'active' if self._is_enabled else 'disabled'
+        if self._failure:
+            level, message = DiagnosticStatus.ERROR, self._failure
+        elif self._worker is None:
+            level, message = DiagnosticStatus.WARN, 'inactive'
+        elif not self._worker.is_alive():
+            level, message = DiagnosticStatus.ERROR, 'the worker thread ended: restart the node'
+        about = self._segmenter.description() if self._segmenter is not None else {}
+        statuses = [make_status(f'{name}: device', level, message, about)]
+        for camera in self._cameras.values():
+            statuses.append(
+                camera_status(
+                    f'{name}: {camera.name}',
+                    camera.image_topic,
+                    camera.is_listening,
+                    camera.account.snapshot(),
+                )
+            )
+        array = DiagnosticArray(status=statuses)
+        array.header.stamp = now
+        self._diagnostics.publish(array)
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _report(self, what: str, error: Exception) -> str:
+        """Logs an error: one line for our own, with its traceback for any other."""
+        text = f'{what}: {error}'
+        if isinstance(error, SegPerceptionError):
+            self.get_logger().error(text)
+        else:
+            self.get_logger().error(
+                f'{what}: {"".join(traceback.format_exception(error)).rstrip()}'
+            )
+        return text
+
+
+class _Answered:
+    """Awaits a request in a rclpy coroutine without spinning: rclpy polls what awaits."""
+
+    def __init__(self, request: Request, deadline_s: float) -> None:
+        self._request = request
+        self._deadline_s = deadline_s
+
+    def __await__(self) -> Generator[None, None, None]:
+        # A short wait per poll keeps the executor from running hot; frames still get through.
+        while not self._request.done.wait(0.005) and time.monotonic() < self._deadline_s:
+            yield
+
+
+def _require_vision_msgs() -> None:
+    if importlib.util.find_spec('vision_msgs') is None:
+        raise ConfigurationError(
+            'the ROS package vision_msgs is not installed: apt install '
+            'ros-$ROS_DISTRO-vision-msgs, or scripts/setup where ROS comes from pip'
+        )
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of ``segmentation_node``."""
+    return run_node(SegmentationNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,195 @@
+"""The one thread that owns the model: newest frames in, published outputs and counts out."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from seg_perception.errors import InputError, SegPerceptionError
+from seg_perception.imaging import decode
+from seg_perception.pipeline import Segmenter
+from seg_perception.ros.accounting import DropReason
+from seg_perception.ros.camera import Camera, Job
+from seg_perception.ros.log import ThrottledLog
+from seg_perception.ros.mailbox import Mailboxes
+from seg_perception.ros.outputs import FrameResult
+from seg_perception.ros.params import Parameters
+from seg_perception.structures import Frame, Segmentation
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A decoded frame and what is wanted of it."""
+
+    camera: Camera
+    job: Job
+    frame: Frame
+    topics: frozenset[str]
+    stages_ms: dict[str, float]
+
+
+class SegmentationWorker(threading.Thread):
+    """Takes frames from the mailboxes until they are closed.
+
+    Every frame it takes ends in its camera's account, whatever happens; nothing that goes wrong
+    with a frame ends the thread.
+
+    Args:
+        segmenter: used by this thread only.
+        cameras: by name.
+        mailboxes: where frames come from.
+        parameters: the node's, as they are now.
+        now_ns: the node's clock, for the age of frames.
+        log: for trouble.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        cameras: Mapping[str, Camera],
+        mailboxes: Mailboxes[Job],
+        parameters: Callable[[], Parameters],
+        now_ns: Callable[[], int],
+        log: ThrottledLog,
+    ) -> None:
+        super().__init__(name='segmentation_worker', daemon=True)
+        self._segmenter = segmenter
+        self._cameras = cameras
+        self._mailboxes = mailboxes
+        self._parameters = parameters
+        self._now_ns = now_ns
+        self._log = log
+
+    def run(self) -> None:
+        """Serves until the mailboxes are closed."""
+        while True:
+            parameters = self._parameters()
+            weights = {name: group.weight for name, group in parameters.camera.items()}
+            jobs = self._mailboxes.take(parameters.max_batch_size, weights)
+            if not jobs:
+                return
+            parameters = self._parameters()
+            tasks = [
+                task
+                for name, job in jobs
+                if (task := self._prepare(self._cameras[name], job, parameters)) is not None
+            ]
+            if tasks:
+                self._segment(tasks, parameters)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Closes the mailboxes and waits for the frames under way.
+
+        Returns:
+            Whether the thread ended in time.
+        """
+        for name, job in self._mailboxes.close():
+            self._drop(self._cameras[name], job, DropReason.INACTIVE, 'the node was deactivated')
+        self.join(timeout_s)
+        return not self.is_alive()
+
+    def _prepare(self, camera: Camera, job: Job, parameters: Parameters) -> _Task | None:
+        """Decides whether a frame is worth the model's time, and decodes it."""
+        start_s = time.monotonic()
+        age_s = (self._now_ns() - job.frame.stamp_ns) * 1e-9
+        if 0.0 < parameters.max_frame_age_s < age_s:
+            self._drop(
+                camera,
+                job,
+                DropReason.STALE,
+                f'frame is {age_s:.2f} s old, max_frame_age_s is {parameters.max_frame_age_s:g}',
+            )
+            return None
+        topics = camera.outputs.wanted()
+        if not topics and not job.requests:
+            self._drop(camera, job, DropReason.UNWANTED)
+            return None
+        frame = job.frame
+        if not isinstance(frame, Frame):
+            try:
+                frame = decode(frame, max_pixels=parameters.max_pixels)
+            except InputError as error:
+                camera.reject(error)
+                _answer(job, str(error), is_success=False)
+                return None
+        stages_ms = {
+            'queue': (start_s - job.arrived_s) * 1e3,
+            'decode': (time.monotonic() - start_s) * 1e3,
+        }
+        return _Task(camera, job, frame, topics, stages_ms)
+
+    def _segment(self, tasks: list[_Task], parameters: Parameters) -> None:
+        """Runs the model on a batch and publishes; on failure, frame by frame."""
+        self._segmenter.confidence_threshold = parameters.confidence_threshold
+        try:
+            results = self._segmenter.segment(
+                [task.frame for task in tasks],
+                confidence=any(task.camera.outputs.needs_confidence(task.topics) for task in tasks),
+                output_size_hw=parameters.output_size_hw,
+            )
+        except Exception as error:
+            if len(tasks) > 1:
+                # One bad frame must not take the others with it.
+                for task in tasks:
+                    self._segment([task], parameters)
+                return
+            self._fail(tasks[0], error)
+            return
+        for task, result in zip(tasks, results, strict=True):
+            try:
+                self._publish(task, result, parameters)
+            except Exception as error:
+                self._fail(task, error)
+
+    def _publish(self, task: _Task, result: Segmentation, parameters: Parameters) -> None:
+        start_s = time.monotonic()
+        camera = task.camera
+        num_messages = camera.outputs.publish(
+            FrameResult(
+                frame=task.frame,
+                segmentation=result,
+                intrinsics=camera.intrinsics_of(task.frame),
+                overlay_opacity=parameters.overlay_opacity,
+                threshold=parameters.confidence_threshold,
+            ),
+            task.topics,
+        )
+        _answer(task.job, _describe(result), is_success=True)
+        if not num_messages and not task.job.requests:
+            camera.account.drop(DropReason.UNWANTED)
+            return
+        stages_ms = {**task.stages_ms, **result.timings_ms}
+        stages_ms['decode'] = task.stages_ms['decode']
+        stages_ms['publish'] = (time.monotonic() - start_s) * 1e3
+        camera.account.publish((self._now_ns() - result.stamp_ns) * 1e-6, stages_ms)
+
+    def _fail(self, task: _Task, error: Exception) -> None:
+        """Counts a frame that was lost to an error and says why."""
+        if isinstance(error, InputError):
+            task.camera.reject(error)
+            _answer(task.job, str(error), is_success=False)
+            return
+        message = str(error)
+        if not isinstance(error, SegPerceptionError):
+            message = ''.join(traceback.format_exception(error)).rstrip()
+        self._log.error(task.camera.name, type(error).__name__, message)
+        self._drop(task.camera, task.job, DropReason.MODEL_ERROR, str(error))
+
+    def _drop(self, camera: Camera, job: Job, reason: DropReason, outcome: str = '') -> None:
+        camera.account.drop(reason)
+        _answer(job, outcome or reason.value, is_success=False)
+
+
+def _answer(job: Job, outcome: str, *, is_success: bool) -> None:
+    for request in job.requests:
+        request.resolve(outcome, is_success=is_success)
+
+
+def _describe(result: Segmentation) -> str:
+    """What is on a frame, for people: ``640x480: person 21.3%, cat 4.0%``."""
+    height, width = result.labels_YX.shape
+    shares = [f'{name} {share:.1%}' for name, share in result.class_fractions(0.001).items()]
+    return f'{width}x{height}: {", ".join(shares) or "nothing labelled"}'

@@ -1,0 +1,224 @@
+"""The values that travel between the stages: frozen, typed, without the behaviour of any stage.
+
+Shape suffixes: Y/X image pixels, N classes. Images are row-major with the origin at the top
+left; sizes are ``_hw`` (rows first) unless a name says ``_wh``.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_perception.errors import ConfigurationError, InputError
+
+UNLABELED_ID = 255
+"""Class id of a pixel nobody vouches for (the vision_msgs/LabelInfo convention)."""
+
+U8 = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One uncompressed image as the camera sent it (the fields of sensor_msgs/Image).
+
+    Nothing is checked here; ``imaging.check_frame`` does that.
+
+    Attributes:
+        data: the image's bytes, any object with the buffer protocol; never copied.
+        height: rows.
+        width: columns.
+        encoding: a name of sensor_msgs/image_encodings, e.g. ``'bgr8'``.
+        step: bytes per row, padding included.
+        is_bigendian: byte order of samples wider than 8 bits.
+        stamp_ns: acquisition time in nanoseconds.
+        frame_id: the camera's optical frame (REP 103).
+        camera: which of the node's cameras it came from.
+    """
+
+    data: bytes | bytearray | memoryview | U8
+    height: int
+    width: int
+    encoding: str
+    step: int
+    is_bigendian: bool = False
+    stamp_ns: int = 0
+    frame_id: str = ''
+    camera: str = ''
+
+    @classmethod
+    def from_array(
+        cls,
+        image: npt.NDArray[np.generic],
+        encoding: str = 'rgb8',
+        *,
+        stamp_ns: int = 0,
+        frame_id: str = '',
+        camera: str = '',
+    ) -> Frame:
+        """Wraps an array of shape (height, width) or (height, width, channels).
+
+        The frame views the array where it is contiguous and copies it where it is not. The
+        samples are taken to mean what ``encoding`` says.
+
+        Raises:
+            InputError: the array has another number of axes or no pixels.
+        """
+        if image.ndim not in (2, 3) or image.size == 0:
+            raise InputError(
+                f'expected an image of shape (height, width[, channels]), got {image.shape}'
+            )
+        contiguous = np.ascontiguousarray(image)
+        return cls(
+            data=contiguous.reshape(-1).view(np.uint8),
+            height=image.shape[0],
+            width=image.shape[1],
+            encoding=encoding,
+            step=contiguous.strides[0],
+            is_bigendian=contiguous.dtype.newbyteorder('=') != contiguous.dtype,
+            stamp_ns=stamp_ns,
+            frame_id=frame_id,
+            camera=camera,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompressedFrame:
+    """One compressed image as the camera sent it (the fields of sensor_msgs/CompressedImage).
+
+    Attributes:
+        data: the compressed bytes, never copied.
+        format: the message's format string, e.g. ``'jpeg'`` or ``'rgb8; jpeg compressed bgr8'``.
+        stamp_ns: acquisition time in nanoseconds.
+        frame_id: the camera's optical frame (REP 103).
+        camera: which of the node's cameras it came from.
+    """
+
+    data: bytes | bytearray | memoryview | U8
+    format: str
+    stamp_ns: int = 0
+    frame_id: str = ''
+    camera: str = ''
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """What the values of a label image mean.
+
+    The id of a class is its position. ``unlabeled_id`` marks pixels that belong to no class; it
+    is never the id of one.
+
+    Attributes:
+        names: class names in the order of their ids, unique and not empty.
+        colors_rgb: a colour per class; made up (evenly spaced hues) where none is given.
+        unlabeled_id: 255 up to 255 classes, else 65535.
+
+    Raises:
+        ConfigurationError: no classes, repeated names, or colours of another count.
+    """
+
+    names: tuple[str, ...]
+    colors_rgb: tuple[tuple[int, int, int], ...] = ()
+    unlabeled_id: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ConfigurationError('expected at least one class name, got none')
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated or not all(self.names):
+            raise ConfigurationError(
+                f'expected unique, non-empty class names, got repeated {repeated} '
+                f'among {len(self.names)}'
+            )
+        if not self.colors_rgb:
+            object.__setattr__(self, 'colors_rgb', _distinct_colors(len(self.names)))
+        if len(self.colors_rgb) != len(self.names):
+            raise ConfigurationError(
+                f'expected {len(self.names)} colours, one per class, got {len(self.colors_rgb)}'
+            )
+        object.__setattr__(self, 'unlabeled_id', 255 if len(self.names) <= 255 else 65535)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def label_dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+        """uint8 up to 255 classes, uint16 above."""
+        return np.dtype(np.uint8) if len(self) <= 255 else np.dtype(np.uint16)
+
+    def id_of(self, name: str) -> int:
+        """The id of a class.
+
+        Raises:
+            ConfigurationError: no class has that name.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise ConfigurationError(
+                f"no class '{name}'; this model has: {', '.join(self.names)}"
+            ) from None
+
+    def palette_rgb(self) -> U8:
+        """Colour of every possible label value, shape (256 or 65536, 3); black where no class."""
+        palette = np.zeros((np.iinfo(self.label_dtype).max + 1, 3), np.uint8)
+        palette[: len(self)] = self.colors_rgb
+        return palette
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What the model says about one frame.
+
+    Attributes:
+        labels_YX: class id per pixel, uint8 (uint16 above 255 classes), C-contiguous.
+        confidence_YX: winning softmax probability per pixel as 0–255, same shape; None where it
+            was not asked for or the model gives no scores.
+        classes: what the ids mean.
+        timings_ms: wall time by stage; a batch's stages count whole for each of its frames.
+        stamp_ns: the frame's, unchanged.
+        frame_id: the frame's, unchanged.
+        camera: the frame's, unchanged.
+    """
+
+    labels_YX: Labels
+    confidence_YX: U8 | None
+    classes: ClassTable
+    timings_ms: Mapping[str, float]
+    stamp_ns: int = 0
+    frame_id: str = ''
+    camera: str = ''
+
+    def mask(self, *names: str) -> U8:
+        """Where any of the named classes is: 255 there, 0 elsewhere, shape (Y, X).
+
+        Raises:
+            ConfigurationError: the model has no class of a given name.
+        """
+        table = np.zeros(np.iinfo(self.labels_YX.dtype).max + 1, np.uint8)
+        table[[self.classes.id_of(name) for name in names]] = 255
+        return table[self.labels_YX]
+
+    def class_fractions(self, min_fraction: float = 0.0) -> dict[str, float]:
+        """Share of the image by class name, largest first; unlabelled pixels are left out."""
+        counts = np.bincount(self.labels_YX.reshape(-1), minlength=len(self.classes))
+        fractions = counts[: len(self.classes)] / max(self.labels_YX.size, 1)
+        order = np.argsort(-fractions, kind='stable')
+        return {
+            self.classes.names[i]: float(fractions[i])
+            for i in order
+            if fractions[i] > min_fraction
+        }
+
+
+def _distinct_colors(num_colors: int) -> tuple[tuple[int, int, int], ...]:
+    """Hues a golden angle apart, so that neighbouring ids differ clearly."""
+    colors = []
+    for i in range(num_colors):
+        rgb = colorsys.hsv_to_rgb((i * 0.618034) % 1.0, 0.85 - 0.25 * (i % 3 == 1), 0.95)
+        colors.append((round(rgb[0] * 255), round(rgb[1] * 255), round(rgb[2] * 255)))
+    return tuple(colors)
