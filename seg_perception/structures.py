@@ -78,7 +78,8 @@ class Frame:
             height=image.shape[0],
             width=image.shape[1],
             encoding=encoding,
-            step=contiguous.strides[0],
+            # Not strides[0], which NumPy leaves as it was in an array of one row.
+            step=contiguous.nbytes // image.shape[0],
             is_bigendian=contiguous.dtype.newbyteorder('=') != contiguous.dtype,
             stamp_ns=stamp_ns,
             frame_id=frame_id,

@@ -12,7 +12,9 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from seg_perception.errors import EncodingError
 from seg_perception.geometry import Intrinsics
+from seg_perception.imaging import is_supported
 from seg_perception.structures import ClassTable, CompressedFrame, Frame
 
 NANOSECONDS = 1_000_000_000
@@ -30,7 +32,15 @@ def make_header(stamp_ns: int, frame_id: str) -> Header:
 
 
 def image_to_frame(message: Image, camera: str = '') -> Frame:
-    """Views an Image as a frame; nothing is checked or copied."""
+    """Views an Image as a frame; nothing is checked or copied.
+
+    An encoding that this package does not know goes through cv_bridge where that is installed.
+
+    Raises:
+        EncodingError: cv_bridge is asked and cannot make a colour image of it either.
+    """
+    if not is_supported(message.encoding):
+        message = _through_cv_bridge(message)
     return Frame(
         data=np.frombuffer(message.data, np.uint8),
         height=message.height,
@@ -42,6 +52,22 @@ def image_to_frame(message: Image, camera: str = '') -> Frame:
         frame_id=message.header.frame_id,
         camera=camera,
     )
+
+
+def _through_cv_bridge(message: Image) -> Image:
+    """The image as cv_bridge makes rgb8 of it; itself where cv_bridge is not installed."""
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError:
+        return message
+    try:
+        pixels = CvBridge().imgmsg_to_cv2(message, 'rgb8')
+    except (CvBridgeError, ValueError, TypeError) as error:
+        raise EncodingError(
+            f'neither this package nor cv_bridge can make a colour image of encoding '
+            f"'{message.encoding}': {error}"
+        ) from error
+    return array_to_image(pixels, 'rgb8', message.header)
 
 
 def compressed_to_frame(message: CompressedImage, camera: str = '') -> CompressedFrame:
@@ -67,7 +93,7 @@ def array_to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
         width=pixels.shape[1],
         encoding=encoding,
         is_bigendian=int(pixels.dtype.newbyteorder('=') != pixels.dtype),
-        step=pixels.strides[0],
+        step=pixels.nbytes // pixels.shape[0],
     )
     message.data = to_byte_array(pixels)
     return message

@@ -1,0 +1,183 @@
+"""Runs TFLite files through LiteRT (formerly TensorFlow Lite), on the CPU.
+
+B batch, C classes, H/W the model's grid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seg_perception.backends.batches import check_batch, filled_up
+from seg_perception.backends.devices import select_device
+from seg_perception.backends.failures import translated
+from seg_perception.backends.outputs import channel_axis, interpret
+from seg_perception.backends.protocol import ModelOutput, RunOptions
+from seg_perception.errors import (
+    ConfigurationError,
+    DeviceError,
+    InferenceError,
+    MissingExtraError,
+    WeightsError,
+)
+from seg_perception.models.card import ModelCard
+
+_INPUT_DTYPES = (np.uint8, np.int8, np.float32)
+
+
+def load(card: ModelCard, weights_path: Path, options: RunOptions) -> LiteRtBackend:
+    """Opens a TFLite file.
+
+    Raises:
+        MissingExtraError: ai-edge-litert is not installed.
+        WeightsError: the file is not a TFLite model, or takes no image.
+        ModelCardError: its output contradicts the card.
+        DeviceError, ConfigurationError: the options cannot be met here.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise MissingExtraError('ai-edge-litert', 'tflite', 'run .tflite models') from error
+    if options.device != 'auto' and select_device(options.device).type != 'cpu':
+        raise DeviceError(
+            f'device: expected auto or cpu, because .tflite models run on the CPU, got '
+            f"'{options.device}'"
+        )
+    if options.precision not in ('auto', 'fp32'):
+        raise DeviceError(
+            f'precision: expected auto, because a .tflite file carries its own, got '
+            f'{options.precision}'
+        )
+    if options.compile or options.cuda_graph:
+        raise ConfigurationError(
+            'compile, cuda_graph: are for torch networks; turn them off for .tflite models'
+        )
+    try:
+        interpreter = Interpreter(
+            model_path=str(weights_path), num_threads=options.num_threads or None
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f'{weights_path}: is not a TFLite model that LiteRT can run: {str(error)[:300]}'
+        ) from error
+    return LiteRtBackend(interpreter, card, options)
+
+
+class LiteRtBackend:
+    """A LiteRT interpreter; see `Backend`.
+
+    It takes normalised float32 images like every backend. For an integer input they are
+    quantised as the file says, ``q = round(x / scale) + zero_point``; outputs with a scale are
+    dequantised.
+
+    Args:
+        interpreter: an allocated ``ai_edge_litert.interpreter.Interpreter``.
+        card: the model's.
+        options: how to run it.
+
+    Raises:
+        WeightsError: the model takes no image batch.
+        ModelCardError: its output contradicts the card.
+    """
+
+    name = 'litert'
+    device = torch.device('cpu')
+    dtype = torch.float32
+    channels_last = True  # TFLite images are NHWC
+
+    def __init__(self, interpreter: Any, card: ModelCard, options: RunOptions) -> None:
+        self._card = card
+        self._options = options
+        self._input = _image_input(interpreter, card)
+        self._output = interpreter.get_output_details()[0]
+        signature = [int(side) for side in self._input['shape_signature']]
+        height, width = signature[1:3]
+        self.input_hw_fixed = (height, width) if min(height, width) > 0 else None
+        self._fixed_batch = signature[0] if signature[0] > 0 else None
+        self.max_batch = self._fixed_batch
+        output_shape = [side if side > 0 else '?' for side in self._output['shape_signature']]
+        self._axis = channel_axis(output_shape, card, channels_first=False)
+        self._allocated = tuple(int(side) for side in self._input['shape'])
+        self._interpreter = interpreter
+
+    def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
+        """See `Backend.infer`."""
+        if self._interpreter is None:
+            raise InferenceError(f'{self._card.name}: is closed')
+        check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
+        shape = tuple(batch_B3HW.shape)
+        with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
+            if self._fixed_batch is not None:
+                batch_B3HW = filled_up(batch_B3HW, self._fixed_batch)
+            image_BHW3 = batch_B3HW.permute(0, 2, 3, 1).to(torch.float32)
+            if tuple(image_BHW3.shape) != self._allocated:
+                self._interpreter.resize_tensor_input(self._input['index'], image_BHW3.shape)
+                self._interpreter.allocate_tensors()
+                self._allocated = tuple(image_BHW3.shape)
+            quantised = quantise(image_BHW3, self._input)
+            self._interpreter.set_tensor(self._input['index'], quantised.contiguous().numpy())
+            self._interpreter.invoke()
+            raw = torch.from_numpy(self._interpreter.get_tensor(self._output['index']))
+            output = raw if self._axis is None else dequantise(raw, self._output)
+            return interpret(output[: shape[0]], self._axis, self._card)
+
+    def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
+        """See `Backend.warm_up`."""
+        batch = min(batch, self.max_batch or batch)
+        self.infer(torch.zeros(batch, 3, *input_hw))
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._interpreter = None
+
+    def description(self) -> dict[str, str]:
+        """See `Backend.description`."""
+        return {
+            'backend': self.name,
+            'device': 'cpu',
+            'precision': np.dtype(self._input['dtype']).name,
+            'num_threads': str(self._options.num_threads or 'default'),
+        }
+
+
+def quantise(values: torch.Tensor, tensor: dict[str, Any]) -> torch.Tensor:
+    """Real numbers as a TFLite tensor stores them: rounded half to even, saturated.
+
+    Args:
+        values: float32, any shape; not changed.
+        tensor: LiteRT's details of the tensor (``dtype``, ``quantization``).
+    """
+    dtype = np.dtype(tensor['dtype'])
+    if dtype == np.float32:
+        return values
+    scale, zero_point = tensor['quantization']
+    bounds = np.iinfo(dtype)
+    # an integer tensor without a scale holds the numbers themselves
+    scaled = values.mul(1.0 / scale if scale else 1.0).add_(float(zero_point))
+    return scaled.round_().clamp_(bounds.min, bounds.max).to(getattr(torch, dtype.name))
+
+
+def dequantise(stored: torch.Tensor, tensor: dict[str, Any]) -> torch.Tensor:
+    """The real numbers, float32, that a TFLite tensor stands for."""
+    scale, zero_point = tensor['quantization']
+    values = stored.to(torch.float32)
+    return values.sub_(float(zero_point)).mul_(float(scale)) if scale else values
+
+
+def _image_input(interpreter: Any, card: ModelCard) -> dict[str, Any]:
+    """The only input, where it is an image batch."""
+    inputs = interpreter.get_input_details()
+    image: dict[str, Any] = inputs[0]
+    is_image = len(inputs) == 1 and len(image['shape']) == 4 and image['shape'][3] == 3
+    if not is_image or image['dtype'] not in _INPUT_DTYPES:
+        found = ', '.join(
+            f'{i["name"]}: {np.dtype(i["dtype"]).name} {i["shape"].tolist()}' for i in inputs
+        )
+        raise WeightsError(
+            f'{card.name}: expected one input [B, H, W, 3] of uint8, int8 or float32, got {found}'
+        )
+    return image

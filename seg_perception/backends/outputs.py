@@ -1,0 +1,118 @@
+"""From what a model file's graph gives to a checked `ModelOutput`.
+
+B batch, C classes, H/W the model's grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from seg_perception.backends.protocol import ModelOutput
+from seg_perception.errors import InferenceError, ModelCardError
+from seg_perception.models.card import ModelCard
+
+
+def first_tensor(output: Any) -> torch.Tensor:
+    """The main tensor of a network's output: itself, a mapping's ``out``, or the first one.
+
+    Raises:
+        InferenceError: there is none.
+    """
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, Mapping) and output:
+        return first_tensor(output['out'] if 'out' in output else next(iter(output.values())))
+    if isinstance(output, Sequence) and not isinstance(output, str) and output:
+        return first_tensor(output[0])
+    raise InferenceError(f'the model: expected a tensor, got {type(output).__name__}')
+
+
+def channel_axis(
+    shape: Sequence[object], card: ModelCard, *, channels_first: bool = True
+) -> int | None:
+    """Which axis of a graph's output holds the classes: 1 or 3, None for label maps.
+
+    Args:
+        shape: the output's shape; anything but an int is unknown.
+        card: says how many classes there are and whether labels are expected.
+        channels_first: the format's habit, decides where both axes fit.
+
+    Raises:
+        ModelCardError: the shape cannot be what the card says.
+    """
+    num_classes, kind = len(card.classes), card.output.kind
+    printed = '[' + ', '.join(str(side) for side in shape) + ']'
+    if kind == 'labels':
+        if len(shape) == 3 or (len(shape) == 4 and 1 in (shape[1], shape[3])):
+            return None
+        raise ModelCardError(
+            f'{card.name}: output.kind: expected labels of shape [B, H, W], the file gives '
+            f'{printed}; is it logits or probabilities?'
+        )
+    accepted = {num_classes, 1} if num_classes == 2 else {num_classes}
+    if len(shape) == 4:
+        order = (1, 3) if channels_first else (3, 1)
+        fits = [axis for axis in order if shape[axis] in accepted]
+        unknown = [axis for axis in order if not isinstance(shape[axis], int)]
+        if fits or unknown:
+            return (fits or unknown)[0]
+    raise ModelCardError(
+        f'{card.name}: classes: expected {kind} with {num_classes} channels, one per class of '
+        f'the card, the file gives {printed}; correct classes.names or output.kind'
+    )
+
+
+def interpret(output: torch.Tensor, axis: int | None, card: ModelCard) -> ModelOutput:
+    """Makes a `ModelOutput` of a graph's main output.
+
+    A single channel for two classes is taken as the second one's score (sigmoid), as binary
+    networks have it: logits ``x`` become ``[0, x]``, probabilities ``p`` become ``[1 - p, p]``,
+    whose softmax and argmax are the same.
+
+    Args:
+        output: the graph's tensor.
+        axis: what `channel_axis` said of it.
+        card: the model's.
+
+    Raises:
+        InferenceError: it is not what the card says.
+    """
+    if axis is None:
+        return ModelOutput(labels_BHW=_checked_labels(output, card))
+    if not output.is_floating_point() or output.ndim != 4:
+        raise InferenceError(
+            f'{card.name}: expected {card.output.kind} of shape (B, C, H, W), got '
+            f'{output.dtype} of shape {tuple(output.shape)}'
+        )
+    logits_BCHW = output if axis == 1 else output.permute(0, 3, 1, 2)
+    is_probabilities = card.output.kind == 'probabilities'
+    if logits_BCHW.shape[1] == 1 and len(card.classes) == 2:
+        rest = 1 - logits_BCHW if is_probabilities else torch.zeros_like(logits_BCHW)
+        logits_BCHW = torch.cat([rest, logits_BCHW], 1)
+    if logits_BCHW.shape[1] != len(card.classes):
+        raise InferenceError(
+            f'{card.name}: expected {len(card.classes)} channels, one per class of the card, '
+            f'got {logits_BCHW.shape[1]}; correct classes.names in the card'
+        )
+    return ModelOutput(logits_BCHW=logits_BCHW, is_probabilities=is_probabilities)
+
+
+def _checked_labels(labels: torch.Tensor, card: ModelCard) -> torch.Tensor:
+    if labels.ndim == 4:
+        labels = labels.squeeze(1 if labels.shape[1] == 1 else 3)
+    if labels.ndim != 3:
+        raise InferenceError(
+            f'{card.name}: expected labels of shape (B, H, W), got {tuple(labels.shape)}'
+        )
+    if labels.is_floating_point():
+        labels = labels.round().to(torch.int32)
+    low, high = (int(value) for value in torch.aminmax(labels))
+    if low < 0 or high >= len(card.classes):
+        raise InferenceError(
+            f'{card.name}: expected labels 0 to {len(card.classes) - 1}, the classes of the '
+            f'card, got {low} to {high}; correct classes.names in the card'
+        )
+    return labels

@@ -1,0 +1,150 @@
+"""What the pipeline may expect of anything that runs a model.
+
+B batch, C classes, H/W the model's grid (input or output, as said).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import torch
+
+from seg_perception.errors import ConfigurationError
+
+Precision = Literal['auto', 'fp32', 'fp16', 'bf16']
+Switch = Literal['auto', 'on', 'off']
+
+DTYPES: Mapping[str, torch.dtype] = {
+    'fp32': torch.float32,
+    'fp16': torch.float16,
+    'bf16': torch.bfloat16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run a model.
+
+    Attributes:
+        device: ``auto`` (a CUDA device where the backend can use one, else the CPU), ``cpu``,
+            ``cuda`` or ``cuda:N``. Only ``auto`` chooses; the others are taken or refused.
+        precision: ``auto`` is fp16 on CUDA from compute capability 7.0 on, else fp32. Formats
+            that carry their own precision accept ``auto`` and the one they have.
+        compile: run torch networks through ``torch.compile``. The first frames of each input
+            size take up to minutes; `Backend.warm_up` moves that to the start.
+        cuda_graph: replay torch networks as CUDA graphs, one per input shape.
+        channels_last: memory layout of torch networks; ``auto`` is on.
+        num_threads: CPU threads of one inference; 0 leaves the library's default. For torch
+            this is a setting of the whole process.
+        trust_model_code: allow formats that can execute code when loaded (``.pt2``).
+
+    Raises:
+        ConfigurationError: a value that none of the backends knows.
+    """
+
+    device: str = 'auto'
+    precision: Precision = 'auto'
+    compile: bool = False
+    cuda_graph: bool = False
+    channels_last: Switch = 'auto'
+    num_threads: int = 0
+    trust_model_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (('precision', Precision), ('channels_last', Switch)):
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                raise ConfigurationError(
+                    f'{name}: expected one of {", ".join(get_args(choices))}, got {value!r}'
+                )
+        if not 0 <= self.num_threads <= 1024:
+            raise ConfigurationError(
+                f'num_threads: expected 0 (the default) to 1024, got {self.num_threads}'
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelOutput:
+    """What a model gave for a batch, on the backend's device and at the model's own grid.
+
+    Exactly one of the two tensors is there. They may be the backend's own buffers: valid until
+    the next ``infer``. They are inference tensors: work on them under ``torch.inference_mode``.
+
+    Attributes:
+        logits_BCHW: floating-point scores, one channel per class of the card; its grid may be
+            coarser than the input's.
+        labels_BHW: integer class ids, each one of the card's classes.
+        is_probabilities: whether the scores are probabilities already (no softmax needed).
+    """
+
+    logits_BCHW: torch.Tensor | None = None
+    labels_BHW: torch.Tensor | None = None
+    is_probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.logits_BCHW is None) == (self.labels_BHW is None):
+            raise ValueError('expected either logits or labels')
+
+
+class Backend(Protocol):
+    """A loaded model. One call at a time; calls may come from different threads."""
+
+    @property
+    def name(self) -> str:
+        """What runs it, e.g. ``torch`` or ``onnxruntime``."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it takes its input and leaves its output."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the input it takes."""
+        ...
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether input in channels-last memory format saves a copy."""
+        ...
+
+    @property
+    def input_hw_fixed(self) -> tuple[int, int] | None:
+        """The only input size it takes; None where any fits."""
+        ...
+
+    @property
+    def max_batch(self) -> int | None:
+        """The largest batch it takes; None where memory is the limit."""
+        ...
+
+    def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
+        """Runs the model on normalised images.
+
+        On CUDA the work may still be under way when this returns (same stream, as usual).
+
+        Raises:
+            InferenceError: the input does not fit or the model failed on it.
+        """
+        ...
+
+    def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
+        """Runs the model on zeros of a size, so that the first real frame is not the slow one.
+
+        A ``batch`` above `max_batch` is taken as that.
+
+        Raises:
+            InferenceError: as `infer`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory; calling it again does nothing."""
+        ...
+
+    def description(self) -> dict[str, str]:
+        """What runs where and how, for people: backend, device, precision, threads."""
+        ...

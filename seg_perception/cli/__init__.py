@@ -1,0 +1,1 @@
+"""The ``seg-perception`` command: argument parsing only, one file per sub-command."""

@@ -1,0 +1,54 @@
+"""Entry point of ``seg-perception``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from seg_perception.cli import demo
+from seg_perception.errors import SegPerceptionError
+
+COMMANDS: tuple[ModuleType, ...] = (demo,)
+"""The sub-commands in the order of the help text.
+
+Each module has ``add_parser(subparsers)``, which adds its parser and sets ``run`` on it with
+``set_defaults(run=...)``: a function of the parsed arguments that returns the exit code. Heavy
+libraries are imported in there, so that ``--help`` stays quick.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all its sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog='seg-perception', description='Semantic segmentation for robots.'
+    )
+    subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: arguments without the program's name; None for the process's own.
+
+    Returns:
+        The exit code: 0 for success, 1 for an error that was explained on stderr. Wrong
+        arguments end the process with 2, as argparse does.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except SegPerceptionError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

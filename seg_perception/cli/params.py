@@ -1,0 +1,31 @@
+"""``seg-perception params``: the segmentation node's parameters, as YAML or as a table."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        'params',
+        help="print the segmentation node's parameters",
+        description="Prints the segmentation node's parameters with defaults, ranges and meaning.",
+    )
+    parser.add_argument(
+        '--format',
+        choices=('yaml', 'markdown'),
+        default='yaml',
+        help='a parameter file to start from, or a table (default: %(default)s)',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the parameters."""
+    from seg_perception.ros import params
+
+    text = params.to_yaml() if arguments.format == 'yaml' else params.to_markdown()
+    print(text, end='')
+    return 0

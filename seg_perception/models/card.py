@@ -1,0 +1,371 @@
+"""Model cards: everything needed to run a model besides its weights, in one strict YAML file.
+
+    name: deeplabv3_mobilenetv2.voc21            # lower case, digits, and . _ + -
+    summary: DeepLabV3 MobileNetV2, 21 VOC classes
+    architecture: deeplabv3_mobilenetv2          # of models.nets; none for onnx, tflite, pt2
+    architecture_options: {output_stride: 16}    # optional, passed to nets.build
+    weights:
+      uri: voc21.safetensors                     # path (from this file), package://…, https://…
+      sha256: 9f86d081…                          # 64 hex digits; required for https unless
+      sha256_prefix: 9f86d081                    #   the publisher gives only its first digits
+      size_bytes: 4212345                        # optional
+      format: safetensors                        # optional where the uri's suffix says it
+      key_map: {backbone.: encoder.}             # optional: key prefixes in the file -> in the net
+      drop_prefixes: [aux_classifier.]           # optional: keys of the file to leave out
+    input:
+      size_hw: [513, 513]
+      resize: letterbox                          # stretch, letterbox or fit
+      multiple_of: 1                             # optional, for fit
+      mean_rgb: [127.5, 127.5, 127.5]            # in pixel units, 0..255, always r g b
+      std_rgb: [127.5, 127.5, 127.5]
+      channel_order: rgb                         # optional: the order the net wants, rgb or bgr
+    output:                                      # optional
+      kind: logits                               # logits, probabilities or labels
+      align_corners: false                       # how the net's training upsampled the logits
+    classes:
+      names: [background, aeroplane, …]          # position = id
+      colors_rgb: [[0, 0, 0], [128, 0, 0], …]    # optional
+    licence: Apache-2.0                          # SPDX
+    source: https://…                            # where the model is described
+    measurements: {…}                            # optional, free
+
+Unknown, repeated, missing and mistyped fields are errors that name the file, the field, what was
+expected and what was found. Nothing in a card is executed or expanded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args
+
+import yaml
+
+from seg_perception.errors import ConfigurationError, ModelCardError
+from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice, fail
+from seg_perception.structures import ClassTable
+
+WeightsFormat = Literal['safetensors', 'torch', 'onnx', 'tflite', 'torch_export']
+ResizeMode = Literal['stretch', 'letterbox', 'fit']
+ChannelOrder = Literal['rgb', 'bgr']
+OutputKind = Literal['logits', 'probabilities', 'labels']
+
+FORMAT_BY_SUFFIX: Mapping[str, WeightsFormat] = MappingProxyType(
+    {
+        '.safetensors': 'safetensors',
+        '.pth': 'torch',
+        '.pt': 'torch',
+        '.onnx': 'onnx',
+        '.tflite': 'tflite',
+        '.pt2': 'torch_export',
+    }
+)
+STATE_DICT_FORMATS = frozenset({'safetensors', 'torch'})
+"""Formats that hold tensors only and need an architecture to run."""
+
+MAX_SIDE_PX = 8192
+MAX_CLASSES = 65535
+"""Ids are uint16 and 65535 is kept for unlabelled pixels."""
+
+_MAX_CARD_BYTES = 4 * 1024 * 1024
+_NAME = re.compile(r'[a-z0-9][a-z0-9_.+-]{0,99}')
+_HEX = re.compile(r'[0-9a-f]+')
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSource:
+    """Where the weights are and how to know that they are the right ones.
+
+    Attributes:
+        uri: an absolute path, a path relative to the card, ``package://seg_perception/…`` or
+            ``https://…``.
+        sha256: the file's SHA-256 as 64 lower-case hex digits, '' where unknown.
+        sha256_prefix: its first digits (8 or more) where the publisher states only those.
+        size_bytes: the file's exact size, None where unknown.
+        format: what kind of file it is; taken from the suffix of ``uri`` where it is ''.
+        key_map: prefixes of the file's tensor names and what they are in the network.
+        drop_prefixes: tensors of the file to leave out, by prefix of their name.
+
+    Raises:
+        ModelCardError: a value cannot be, or an https file has no hash.
+    """
+
+    uri: str
+    sha256: str = ''
+    sha256_prefix: str = ''
+    size_bytes: int | None = None
+    format: WeightsFormat | Literal[''] = ''
+    key_map: Mapping[str, str] = field(default_factory=dict)
+    drop_prefixes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        where = 'weights'
+        if not self.uri:
+            fail(f'{where}.uri', 'a path, package:// or https:// address', self.uri)
+        scheme, separator, _ = self.uri.partition('://')
+        if separator and scheme not in ('https', 'package'):
+            remedy = 'use https://' if scheme == 'http' else 'use a path, package:// or https://'
+            fail(f'{where}.uri', 'a path, package:// or https:// address', self.uri, remedy)
+        object.__setattr__(self, 'sha256', self.sha256.lower())
+        object.__setattr__(self, 'sha256_prefix', self.sha256_prefix.lower())
+        if self.sha256 and (len(self.sha256) != 64 or not _HEX.fullmatch(self.sha256)):
+            fail(
+                f'{where}.sha256',
+                '64 hex digits',
+                f'{self.sha256!r} ({len(self.sha256)} characters)',
+                'put a shorter hash of 8 or more digits into sha256_prefix',
+            )
+        prefix = self.sha256_prefix
+        if prefix and not (8 <= len(prefix) <= 64 and _HEX.fullmatch(prefix)):
+            fail(f'{where}.sha256_prefix', '8 to 64 hex digits', prefix)
+        if self.sha256 and not self.sha256.startswith(prefix):
+            fail(f'{where}.sha256_prefix', f'the start of sha256 {self.sha256}', prefix)
+        if scheme == 'https' and separator and not (self.sha256 or prefix):
+            fail(
+                f'{where}.sha256',
+                'a hash, because the weights come from the network',
+                'none',
+                'add the publisher\'s, or what "sha256sum FILE" says of a file you trust',
+            )
+        if self.size_bytes is not None and self.size_bytes <= 0:
+            fail(f'{where}.size_bytes', 'a positive number of bytes', self.size_bytes)
+        if not self.format:
+            suffix = PurePosixPath(self.uri.partition('?')[0]).suffix.lower()
+            if suffix not in FORMAT_BY_SUFFIX:
+                fail(f'{where}.format', f'one of {", ".join(get_args(WeightsFormat))}', 'none')
+            object.__setattr__(self, 'format', FORMAT_BY_SUFFIX[suffix])
+        check_choice(f'{where}.format', self.format, get_args(WeightsFormat))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the file has to be downloaded."""
+        return self.uri.startswith('https://')
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What the model wants to be fed.
+
+    Attributes:
+        size_hw: rows and columns of the network's input; an upper bound with ``fit``.
+        resize: ``stretch`` ignores the aspect, ``letterbox`` pads, ``fit`` keeps the aspect
+            without padding.
+        multiple_of: with ``fit``, each side is rounded to a multiple of this.
+        mean_rgb: subtracted from the pixels, 0..255 units, always in r g b order.
+        std_rgb: then divided by, same units and order: ``x = (pixel - mean) / std``.
+        channel_order: order of the channels in the network's input.
+
+    Raises:
+        ModelCardError: a value is out of its range.
+    """
+
+    size_hw: tuple[int, int]
+    resize: ResizeMode = 'letterbox'
+    multiple_of: int = 1
+    mean_rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std_rgb: tuple[float, float, float] = (255.0, 255.0, 255.0)
+    channel_order: ChannelOrder = 'rgb'
+
+    def __post_init__(self) -> None:
+        if len(self.size_hw) != 2 or not all(1 <= side <= MAX_SIDE_PX for side in self.size_hw):
+            fail('input.size_hw', f'[height, width], each 1 to {MAX_SIDE_PX} px', self.size_hw)
+        check_choice('input.resize', self.resize, get_args(ResizeMode))
+        if not 1 <= self.multiple_of <= min(self.size_hw):
+            fail(
+                'input.multiple_of',
+                f'1 to {min(self.size_hw)} (the shorter side of size_hw)',
+                self.multiple_of,
+            )
+        if len(self.mean_rgb) != 3 or not all(map(math.isfinite, self.mean_rgb)):
+            fail('input.mean_rgb', 'three finite numbers in 0..255 pixel units', self.mean_rgb)
+        if len(self.std_rgb) != 3 or not all(math.isfinite(s) and s > 0 for s in self.std_rgb):
+            fail('input.std_rgb', 'three positive numbers in 0..255 pixel units', self.std_rgb)
+        check_choice('input.channel_order', self.channel_order, get_args(ChannelOrder))
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What the model gives.
+
+    Attributes:
+        kind: ``logits`` (softmax gives probabilities), ``probabilities`` (already softmaxed) or
+            ``labels`` (class ids; no confidence can be had).
+        align_corners: how logits are to be upsampled, as in ``torch.nn.functional.interpolate``.
+
+    Raises:
+        ModelCardError: an unknown kind.
+    """
+
+    kind: OutputKind = 'logits'
+    align_corners: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice('output.kind', self.kind, get_args(OutputKind))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model's card, checked.
+
+    Attributes:
+        name: the catalog name.
+        summary: one line for people.
+        architecture: a name of ``models.nets.ARCHITECTURES``; None for formats that carry their
+            own graph.
+        architecture_options: keyword arguments of that architecture.
+        weights: where the weights are.
+        input: what to feed it.
+        output: what it gives.
+        classes: what the labels mean.
+        licence: SPDX expression of the weights' licence.
+        source: where the model is described.
+        measurements: what somebody measured, free form.
+        path: the file it was read from, None for a card made in Python.
+
+    Raises:
+        ModelCardError: parts that contradict each other.
+    """
+
+    name: str
+    summary: str
+    architecture: str | None
+    weights: WeightsSource
+    input: InputSpec
+    classes: ClassTable
+    licence: str
+    source: str
+    output: OutputSpec = OutputSpec()
+    architecture_options: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            fail('name', 'lower-case letters, digits and . _ + -, 100 at most', self.name)
+        if len(self.classes) > MAX_CLASSES:
+            fail('classes.names', f'at most {MAX_CLASSES} classes', len(self.classes))
+        needs_architecture = self.weights.format in STATE_DICT_FORMATS
+        if needs_architecture and not self.architecture:
+            fail('architecture', f'a network for {self.weights.format} weights', 'none')
+        if not needs_architecture and (self.architecture or self.architecture_options):
+            fail(
+                'architecture',
+                f'none, because a {self.weights.format} file carries its own graph',
+                self.architecture,
+                'remove architecture and architecture_options',
+            )
+        if not needs_architecture and (self.weights.key_map or self.weights.drop_prefixes):
+            fail(
+                'weights.key_map',
+                f'no key_map or drop_prefixes for a {self.weights.format} file',
+                dict(self.weights.key_map),
+            )
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that a relative ``weights.uri`` starts from."""
+        return self.path.parent if self.path is not None else Path.cwd()
+
+
+def load_card(path: str | Path) -> ModelCard:
+    """Reads a model card.
+
+    Args:
+        path: a YAML file laid out as this module's docstring shows.
+
+    Raises:
+        ModelCardError: the file cannot be read, is not YAML, or says something that cannot be;
+            the message names file and field.
+    """
+    path = Path(path)
+    try:
+        with path.open('rb') as stream:
+            text = stream.read(_MAX_CARD_BYTES + 1)
+    except OSError as error:
+        raise ModelCardError(f'{path}: cannot be read: {error.strerror}') from error
+    if len(text) > _MAX_CARD_BYTES:
+        raise ModelCardError(
+            f'{path}: expected a model card of at most {_MAX_CARD_BYTES} bytes, got a larger file'
+        )
+    try:
+        document = yaml.load(text, Loader=UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ModelCardError(f'{path}: is not valid YAML: {error}') from error
+    try:
+        card = card_from_mapping(document)
+    except ModelCardError as error:
+        raise ModelCardError(f'{path}: {error}') from error
+    return dataclasses.replace(card, path=path.absolute())
+
+
+def card_from_mapping(document: object) -> ModelCard:
+    """Makes a card of the plain values that its YAML holds.
+
+    Raises:
+        ModelCardError: see `load_card`.
+    """
+    card = Fields(document, '')
+    weights = card.section('weights')
+    weights_source = WeightsSource(
+        uri=weights.text('uri'),
+        sha256=weights.text('sha256', ''),
+        sha256_prefix=weights.text('sha256_prefix', ''),
+        size_bytes=weights.integer('size_bytes', None),
+        format=cast(WeightsFormat, weights.text('format', '')),
+        key_map=MappingProxyType(weights.text_mapping('key_map')),
+        drop_prefixes=weights.texts('drop_prefixes', ()),
+    )
+    weights.finish()
+    image = card.section('input')
+    mean, std = image.numbers('mean_rgb'), image.numbers('std_rgb')
+    input_spec = InputSpec(
+        size_hw=cast('tuple[int, int]', image.integers('size_hw')),
+        resize=cast(ResizeMode, image.text('resize')),
+        multiple_of=cast(int, image.integer('multiple_of', 1)),
+        mean_rgb=cast('tuple[float, float, float]', mean),
+        std_rgb=cast('tuple[float, float, float]', std),
+        channel_order=cast(ChannelOrder, image.text('channel_order', 'rgb')),
+    )
+    image.finish()
+    scores = card.section('output', optional=True)
+    output_spec = OutputSpec(
+        kind=cast(OutputKind, scores.text('kind', 'logits')),
+        align_corners=scores.boolean('align_corners', False),
+    )
+    scores.finish()
+    made = ModelCard(
+        name=card.text('name'),
+        summary=card.text('summary'),
+        architecture=card.text('architecture', '') or None,
+        architecture_options=MappingProxyType(card.mapping('architecture_options')),
+        weights=weights_source,
+        input=input_spec,
+        output=output_spec,
+        classes=_class_table(card.section('classes')),
+        licence=card.text('licence'),
+        source=card.text('source'),
+        measurements=MappingProxyType(card.mapping('measurements')),
+    )
+    card.finish()
+    return made
+
+
+def _class_table(section: Fields) -> ClassTable:
+    names = section.texts('names')
+    rows = section.sequence('colors_rgb', ())
+    section.finish()
+    colors = []
+    for index, row in enumerate(rows):
+        is_color = isinstance(row, list) and len(row) == 3
+        if not is_color or not all(type(v) is int and 0 <= v <= 255 for v in row):
+            fail(f'classes.colors_rgb[{index}]', 'three integers 0 to 255', row)
+        colors.append((row[0], row[1], row[2]))
+    try:
+        return ClassTable(names, tuple(colors))
+    except ConfigurationError as error:
+        raise ModelCardError(f'classes: {error}') from error

@@ -1,0 +1,174 @@
+"""What a model file says about itself, for a card or for the template of one.
+
+A graph knows its shapes. It does not know which mean and std its images need, so a card cannot
+be made of shapes alone; only a card that the file carries is taken as one.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seg_perception.errors import MissingExtraError, ModelCardError, WeightsError
+from seg_perception.models.card import ModelCard, card_from_mapping
+
+CARD_KEY = 'seg_perception_card'
+"""Key of the ONNX metadata that holds a card's YAML text."""
+
+_UNKNOWN = '???'
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFacts:
+    """What is known of a model file.
+
+    Attributes:
+        input_hw: input size, None where it is dynamic or unknown.
+        num_classes: channels of the output, None where unknown.
+        kind: ``labels`` where the output is an integer map, else '' (logits or probabilities
+            cannot be told apart).
+        class_names: from the file's metadata, () where it has none.
+        card: the card that the file carries.
+    """
+
+    input_hw: tuple[int, int] | None = None
+    num_classes: int | None = None
+    kind: str = ''
+    class_names: tuple[str, ...] = ()
+    card: ModelCard | None = None
+
+    @property
+    def unknown(self) -> str:
+        """What is missing for a card, in words."""
+        parts = ['mean and std of its images', 'licence and source']
+        parts += [] if self.class_names else ['the names of its classes']
+        parts += [] if self.kind else ['whether it gives logits or probabilities']
+        return ', '.join(parts)
+
+    def template(self, path: Path, weights_format: str) -> str:
+        """YAML text of a card with ``???`` for what is not known."""
+        size = list(self.input_hw) if self.input_hw else _UNKNOWN
+        names = list(self.class_names) or [
+            f'class_{i}' for i in range(min(self.num_classes or 0, 1000))
+        ]
+        quoted = json.dumps(names, ensure_ascii=False) if names else _UNKNOWN
+        name = re.sub(r'[^a-z0-9_.+-]', '_', path.stem.lower()).lstrip('_.+-') or 'my_model'
+        lines = [f'name: {name}', f'summary: {_UNKNOWN}']
+        if weights_format in ('safetensors', 'torch'):
+            lines.append(f'architecture: {_UNKNOWN}')
+        lines += [
+            'weights:',
+            f'  uri: {json.dumps(path.name)}',
+            'input:',
+            f'  size_hw: {size}',
+            '  resize: stretch        # stretch, letterbox or fit',
+            f'  mean_rgb: {_UNKNOWN}          # subtracted from pixels 0..255, as [r, g, b]',
+            f'  std_rgb: {_UNKNOWN}           # then divided by',
+            'output:',
+            f'  kind: {self.kind or _UNKNOWN}',
+            'classes:',
+            f'  names: {quoted}',
+            f'licence: {_UNKNOWN}',
+            f'source: {_UNKNOWN}',
+        ]
+        return '\n'.join(lines) + '\n'
+
+
+def read_graph_facts(path: Path, weights_format: str) -> GraphFacts:
+    """Reads what a model file says about itself; nothing, where its format says nothing.
+
+    Raises:
+        WeightsError: the file is not what its suffix says.
+        ModelCardError: the card that it carries is wrong.
+        MissingExtraError: the format's library is not installed.
+    """
+    if weights_format == 'onnx':
+        return _onnx_facts(path)
+    if weights_format == 'tflite':
+        return _tflite_facts(path)
+    return GraphFacts()
+
+
+def _onnx_facts(path: Path) -> GraphFacts:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError('onnxruntime', 'onnx', 'read .onnx models') from error
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    except Exception as error:
+        raise WeightsError(f'{path}: is not a valid ONNX model: {str(error)[:300]}') from error
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    image, output = session.get_inputs()[0], session.get_outputs()[0]
+    channels_last = len(image.shape) == 4 and image.shape[3] == 3 and image.shape[1] != 3
+    return GraphFacts(
+        input_hw=_sides(image.shape[1:3] if channels_last else image.shape[2:4]),
+        num_classes=_channels(output.shape, 1 if not channels_last else 3),
+        kind='labels' if 'int' in output.type else '',
+        class_names=_class_names(metadata.get('names', '')),
+        card=_carried_card(path, metadata[CARD_KEY]) if CARD_KEY in metadata else None,
+    )
+
+
+def _tflite_facts(path: Path) -> GraphFacts:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise MissingExtraError('ai-edge-litert', 'tflite', 'read .tflite models') from error
+    try:
+        interpreter = Interpreter(model_path=str(path))
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(f'{path}: is not a valid TFLite model: {str(error)[:300]}') from error
+    image, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    shape = [int(side) for side in output['shape_signature']]
+    is_label_map = len(shape) == 3 and 'int' in output['dtype'].__name__
+    return GraphFacts(
+        input_hw=_sides([int(side) for side in image['shape_signature']][1:3]),
+        num_classes=_channels(shape, 3),
+        kind='labels' if is_label_map else '',
+    )
+
+
+def _sides(sides: Sequence[object]) -> tuple[int, int] | None:
+    known = [side for side in sides if isinstance(side, int) and side > 0]
+    return (known[0], known[1]) if len(known) == len(sides) == 2 else None
+
+
+def _channels(shape: Sequence[object], axis: int) -> int | None:
+    side = shape[axis] if len(shape) == 4 else None
+    return side if isinstance(side, int) and side > 0 else None
+
+
+def _class_names(text: str) -> tuple[str, ...]:
+    """Names as exporters write them: a list, or a mapping of ids 0, 1, … to names."""
+    try:
+        # Python and JSON literals both; nothing is evaluated
+        values: Any = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ()
+    if isinstance(values, dict) and all(str(key).isdigit() for key in values):
+        by_id = {int(key): value for key, value in values.items()}
+        if sorted(by_id) != list(range(len(by_id))):
+            return ()
+        values = [by_id[i] for i in range(len(by_id))]
+    if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
+        return ()
+    return tuple(values)
+
+
+def _carried_card(path: Path, text: str) -> ModelCard:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ModelCardError(f'{path}: metadata {CARD_KEY}: is not valid YAML: {error}') from error
+    try:
+        return card_from_mapping(document)
+    except ModelCardError as error:
+        raise ModelCardError(f'{path}: metadata {CARD_KEY}: {error}') from error

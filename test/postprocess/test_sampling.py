@@ -1,0 +1,146 @@
+"""Labels and confidence at the image's size, against loops over pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seg_perception.imaging.preprocess import ResizeGeometry, plan_resize
+from seg_perception.postprocess import GridSampler
+
+CPU = torch.device('cpu')
+PATHS = {'segments': GridSampler._labels_by_segments, 'dense': GridSampler._labels_dense}
+sides = st.integers(1, 12)
+
+
+@st.composite
+def cases(draw):
+    source_hw = (draw(sides), draw(sides))
+    geometry = plan_resize(
+        source_hw, (draw(sides), draw(sides)), draw(st.sampled_from(['stretch', 'letterbox', 'fit']))
+    )
+    grid_hw = (draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+    output_hw = draw(st.sampled_from([source_hw, (draw(sides), draw(sides))]))
+    num_classes = draw(st.integers(1, 5))
+    # Few distinct values make ties common.
+    values = st.integers(-3, 3)
+    num_values = num_classes * grid_hw[0] * grid_hw[1]
+    logits = draw(st.lists(values, min_size=num_values, max_size=num_values))
+    logits_CHW = np.array(logits, np.float32).reshape(num_classes, *grid_hw)
+    return logits_CHW, geometry, output_hw, draw(st.booleans())
+
+
+def sampler_of(grid_hw, geometry, output_hw, align_corners):
+    return GridSampler(grid_hw, geometry, output_hw, align_corners=align_corners, device=CPU)
+
+
+def upsampled(logits_CHW, geometry, output_hw, align_corners):
+    return np.stack(
+        [
+            reference.sample_grid(
+                channel,
+                geometry.input_hw,
+                geometry.content_hw,
+                geometry.offset_yx,
+                output_hw,
+                align_corners,
+            )
+            for channel in logits_CHW
+        ]
+    )
+
+
+@pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
+@given(case=cases())
+@settings(max_examples=150, deadline=None)
+def test_labels_win_everywhere(path, case):
+    logits_CHW, geometry, output_hw, align_corners = case
+    labels = path(
+        sampler_of(logits_CHW.shape[1:], geometry, output_hw, align_corners),
+        torch.from_numpy(logits_CHW),
+    ).numpy()
+    scores = upsampled(logits_CHW, geometry, output_hw, align_corners)
+    assert labels.shape == output_hw
+    chosen = np.take_along_axis(scores, labels[None].astype(np.int64), 0)[0]
+    # The winner's score is the best one; only rounding may prefer one of equals.
+    np.testing.assert_allclose(chosen, scores.max(0), atol=1e-5)
+
+
+@given(case=cases())
+@settings(max_examples=100, deadline=None)
+def test_resample_interpolates(case):
+    logits_CHW, geometry, output_hw, align_corners = case
+    sampler = sampler_of(logits_CHW.shape[1:], geometry, output_hw, align_corners)
+    sampled = sampler.resample(torch.from_numpy(logits_CHW[0])).numpy()
+    expected = upsampled(logits_CHW[:1], geometry, output_hw, align_corners)[0]
+    np.testing.assert_allclose(sampled, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('output_hw', [(97, 131), (24, 32), (1, 1)])
+def test_equals_interpolate_then_argmax(output_hw, align_corners):
+    """The definition itself: torch's own upsampling of all logits, then argmax."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 21, 9, 13, generator=generator)
+    # With aligned corners the two conventions agree only where input and output are one size.
+    geometry = ResizeGeometry(output_hw, output_hw, output_hw, (0, 0))
+    expected = torch.nn.functional.interpolate(
+        logits, output_hw, mode='bilinear', align_corners=align_corners
+    )[0].argmax(0)
+    sampler = sampler_of((9, 13), geometry, output_hw, align_corners)
+    for name, path in PATHS.items():
+        labels = path(sampler, logits[0])
+        share_equal = (labels == expected).float().mean().item()
+        # Random logits change their winner often; rounding may decide a pixel on a border.
+        assert share_equal > 0.9995, name
+
+
+def test_ties_go_to_the_lower_id():
+    geometry = plan_resize((8, 8), (8, 8), 'stretch')
+    sampler = sampler_of((2, 2), geometry, (8, 8), False)
+    for path in PATHS.values():
+        assert not path(sampler, torch.zeros(5, 2, 2)).any()
+
+
+def test_more_than_255_classes():
+    geometry = plan_resize((4, 4), (4, 4), 'stretch')
+    logits = torch.zeros(300, 2, 2)
+    logits[299] = 1.0
+    for path in PATHS.values():
+        labels = path(sampler_of((2, 2), geometry, (4, 4), False), logits)
+        assert labels.unique().tolist() == [299]
+
+
+def test_dense_path_in_blocks(monkeypatch):
+    """A block of rows per pass must not change the result."""
+    from seg_perception.postprocess import sampling
+
+    geometry = plan_resize((33, 17), (33, 17), 'stretch')
+    sampler = sampler_of((5, 4), geometry, (33, 17), False)
+    logits = torch.randn(7, 5, 4, generator=torch.Generator().manual_seed(1))
+    whole = sampler._labels_dense(logits)
+    monkeypatch.setattr(sampling, '_MAX_DENSE_BYTES', 4 * 7 * 17 * 2)
+    assert torch.equal(sampler._labels_dense(logits), whole)
+
+
+def test_nearest_takes_the_closest_sample():
+    geometry = plan_resize((1, 4), (1, 4), 'stretch')
+    sampler = sampler_of((1, 2), geometry, (1, 4), False)
+    assert sampler.nearest(torch.tensor([[7, 9]])).tolist() == [[7, 7, 9, 9]]
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu():
+    if not torch.cuda.is_available():
+        pytest.skip('needs a CUDA device')
+    geometry = plan_resize((480, 640), (240, 320), 'stretch')
+    logits = torch.randn(21, 30, 40, generator=torch.Generator().manual_seed(2))
+    labels = []
+    for device in (CPU, torch.device('cuda')):
+        sampler = GridSampler((30, 40), geometry, (480, 640), align_corners=False, device=device)
+        labels.append(sampler.labels(logits.to(device)).cpu())
+    assert (labels[0] == labels[1]).float().mean() > 0.9999

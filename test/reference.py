@@ -1,0 +1,264 @@
+"""Slow, obvious twins of the fast paths: the oracle the tests compare with.
+
+Plain loops and float64, written from the definitions and not from the code they check, and
+themselves checked on hand-written values in ``test_reference.py``. Small images only. Everything
+here must work without torch, OpenCV and ROS.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+# --- imaging: raw bytes to RGB -------------------------------------------------------------------
+
+Array = npt.NDArray[np.float64]
+
+_SAMPLES = {  # name -> (bytes per sample, samples per pixel, position of red, green, blue)
+    'rgb8': (1, 3, (0, 1, 2)),
+    'bgr8': (1, 3, (2, 1, 0)),
+    'rgba8': (1, 4, (0, 1, 2)),
+    'bgra8': (1, 4, (2, 1, 0)),
+    'mono8': (1, 1, (0, 0, 0)),
+    'rgb16': (2, 3, (0, 1, 2)),
+    'bgr16': (2, 3, (2, 1, 0)),
+    'rgba16': (2, 4, (0, 1, 2)),
+    'bgra16': (2, 4, (2, 1, 0)),
+    'mono16': (2, 1, (0, 0, 0)),
+    '8UC1': (1, 1, (0, 0, 0)),
+    '8UC3': (1, 3, (2, 1, 0)),
+    '8UC4': (1, 4, (2, 1, 0)),
+    '16UC1': (2, 1, (0, 0, 0)),
+    '16UC3': (2, 3, (2, 1, 0)),
+    '16UC4': (2, 4, (2, 1, 0)),
+}
+
+
+def image_to_rgb(
+    data: bytes, height: int, width: int, encoding: str, step: int, is_bigendian: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Any encoding as 8-bit RGB, shape (Y, X, 3), one pixel at a time."""
+    rgb = np.zeros((height, width, 3), np.uint8)
+    if encoding.startswith('bayer_'):
+        pattern, num_bytes = encoding[6:10], int(encoding[10:]) // 8
+        mosaic = [
+            [sample(data, y * step + x * num_bytes, num_bytes, is_bigendian) for x in range(width)]
+            for y in range(height)
+        ]
+        for y in range(height):
+            for x in range(width):
+                for c, value in enumerate(demosaic_pixel(mosaic, pattern, y, x)):
+                    rgb[y, x, c] = sample_to_8_bit(value, num_bytes)
+        return rgb
+    for y in range(height):
+        for x in range(width):
+            if encoding in _SAMPLES:
+                num_bytes, channels, order = _SAMPLES[encoding]
+                start = y * step + x * channels * num_bytes
+                for c in range(3):
+                    value = sample(data, start + order[c] * num_bytes, num_bytes, is_bigendian)
+                    rgb[y, x, c] = sample_to_8_bit(value, num_bytes)
+            else:
+                rgb[y, x] = yuv_to_rgb(*yuv_pixel(data, height, encoding, step, y, x))
+    return rgb
+
+
+def sample(data: bytes, position: int, num_bytes: int, is_bigendian: bool) -> int:
+    """One sample of 8 or 16 bits."""
+    order = 'big' if is_bigendian else 'little'
+    return int.from_bytes(data[position : position + num_bytes], order)
+
+
+def sample_to_8_bit(value: int, num_bytes: int) -> int:
+    """16-bit samples scaled so that 65535 becomes 255, to the nearest."""
+    return value if num_bytes == 1 else round(value * 255 / 65535)
+
+
+def yuv_pixel(
+    data: bytes, height: int, encoding: str, step: int, y: int, x: int
+) -> tuple[int, int, int]:
+    """Where the three parts of one pixel lie, by the formats' definitions."""
+    pair = y * step + (x // 2) * 4  # 4:2:2: four bytes are two pixels
+    if encoding in ('uyvy', 'yuv422'):
+        return data[pair + 1 + 2 * (x % 2)], data[pair], data[pair + 2]
+    if encoding in ('yuyv', 'yuv422_yuy2'):
+        return data[pair + 2 * (x % 2)], data[pair + 1], data[pair + 3]
+    luma = data[y * step + x]
+    plane = height * step
+    if encoding == 'nv24':
+        first = plane + y * 2 * step + 2 * x
+    else:
+        first = plane + (y // 2) * step + 2 * (x // 2)
+    if encoding == 'nv21':
+        return luma, data[first + 1], data[first]
+    return luma, data[first], data[first + 1]
+
+
+def yuv_to_rgb(y: int, u: int, v: int) -> tuple[int, int, int]:
+    """BT.601, video range: black is 16, white is 235, chroma is 16 to 240 around 128."""
+    luma = (max(y, 16) - 16) / 219
+    blue_difference = (u - 128) / 224 * 2 * (1 - 0.114)
+    red_difference = (v - 128) / 224 * 2 * (1 - 0.299)
+    red = luma + red_difference
+    blue = luma + blue_difference
+    green = (luma - 0.299 * red - 0.114 * blue) / 0.587
+    return tuple(min(255, max(0, math.floor(c * 255 + 0.5))) for c in (red, green, blue))
+
+
+def demosaic_pixel(mosaic: list[list[int]], pattern: str, y: int, x: int) -> tuple[int, int, int]:
+    """Bilinear demosaicing: a missing colour is the mean of its neighbours in the 3x3 around.
+
+    Pixels on the border take the value of the nearest pixel that has all its neighbours.
+    """
+    height, width = len(mosaic), len(mosaic[0])
+    y, x = min(max(y, 1), height - 2), min(max(x, 1), width - 2)
+
+    def color_at(row: int, column: int) -> str:
+        return pattern[(row % 2) * 2 + column % 2]
+
+    result = []
+    for color in 'rgb':
+        if color_at(y, x) == color:
+            result.append(mosaic[y][x])
+            continue
+        neighbours = [
+            mosaic[row][column]
+            for row in range(y - 1, y + 2)
+            for column in range(x - 1, x + 2)
+            if color_at(row, column) == color
+        ]
+        result.append(math.floor(sum(neighbours) / len(neighbours) + 0.5))
+    return result[0], result[1], result[2]
+
+
+# --- imaging: rows of samples to the bytes of a message ------------------------------------------
+
+
+def rows_to_bytes(
+    samples: npt.NDArray[np.unsignedinteger], step: int, is_bigendian: bool = False
+) -> bytes:
+    """Packs an array (rows, ...) of 8- or 16-bit samples, padding rows with 0xAA up to step."""
+    dtype = samples.dtype.newbyteorder('>' if is_bigendian else '<')
+    packed = b''
+    for row in samples:
+        content = row.astype(dtype).tobytes()
+        packed += content + b'\xaa' * (step - len(content))
+    return packed
+
+
+# --- imaging: resize and normalise ---------------------------------------------------------------
+
+
+def resize_bilinear(image: npt.NDArray[np.generic], height: int, width: int) -> Array:
+    """Bilinear with half-pixel centres, edges repeated; (Y, X, C) to (height, width, C)."""
+    source_height, source_width = image.shape[:2]
+    result = np.zeros((height, width, image.shape[2]))
+    for i in range(height):
+        for j in range(width):
+            y = (i + 0.5) * source_height / height - 0.5
+            x = (j + 0.5) * source_width / width - 0.5
+            for row, row_weight in _two_nearest(y, source_height):
+                for column, column_weight in _two_nearest(x, source_width):
+                    result[i, j] += row_weight * column_weight * image[row, column]
+    return result
+
+
+def resize_area(image: npt.NDArray[np.generic], height: int, width: int) -> Array:
+    """Mean of the source under each target pixel; (Y, X, C) to a smaller (height, width, C)."""
+    source_height, source_width = image.shape[:2]
+    result = np.zeros((height, width, image.shape[2]))
+    for i in range(height):
+        for j in range(width):
+            total = 0.0
+            for row in range(source_height):
+                for column in range(source_width):
+                    area = _overlap(row, i * source_height / height, source_height / height)
+                    area *= _overlap(column, j * source_width / width, source_width / width)
+                    result[i, j] += area * image[row, column]
+                    total += area
+            result[i, j] /= total
+    return result
+
+
+def preprocess(
+    rgb: npt.NDArray[np.uint8],
+    content_hw: tuple[int, int],
+    input_hw: tuple[int, int],
+    offset_yx: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    is_bgr: bool = False,
+    is_area: bool = False,
+) -> Array:
+    """What the network should get, (3, H, W); mean and std in the network's channel order."""
+    resize = resize_area if is_area else resize_bilinear
+    content = resize(rgb[..., ::-1] if is_bgr else rgb, *content_hw)
+    result = np.zeros((3, *input_hw))
+    for c in range(3):
+        for i in range(content_hw[0]):
+            for j in range(content_hw[1]):
+                value = (content[i, j, c] - mean[c]) / std[c]
+                result[c, offset_yx[0] + i, offset_yx[1] + j] = value
+    return result
+
+
+def _two_nearest(position: float, size: int) -> list[tuple[int, float]]:
+    low = math.floor(position)
+    fraction = position - low
+    return [(min(max(low, 0), size - 1), 1 - fraction), (min(max(low + 1, 0), size - 1), fraction)]
+
+
+def _overlap(pixel: int, start: float, length: float) -> float:
+    """How much of [pixel, pixel + 1] lies in [start, start + length]."""
+    return max(0.0, min(pixel + 1.0, start + length) - max(float(pixel), start))
+
+
+# --- postprocess: from the model's grid to the pixels of an image --------------------------------
+
+
+def sample_grid(
+    values_HW: npt.NDArray[np.generic],
+    input_hw: tuple[int, int],
+    content_hw: tuple[int, int],
+    offset_yx: tuple[int, int],
+    output_hw: tuple[int, int],
+    align_corners: bool,
+) -> Array:
+    """Bilinear value of a grid at every pixel of an image that fills part of the model's input."""
+    sampled = np.empty(output_hw)
+    for y in range(output_hw[0]):
+        for x in range(output_hw[1]):
+            positions = []
+            for axis, pixel in enumerate((y, x)):
+                in_input = (
+                    (pixel + 0.5) / output_hw[axis] * content_hw[axis] + offset_yx[axis] - 0.5
+                )
+                size = values_HW.shape[axis]
+                if align_corners:
+                    position = in_input * (size - 1) / max(input_hw[axis] - 1, 1)
+                else:
+                    position = (in_input + 0.5) * size / input_hw[axis] - 0.5
+                positions.append(_two_nearest(position, size))
+            sampled[y, x] = sum(
+                row_weight * column_weight * float(values_HW[row, column])
+                for row, row_weight in positions[0]
+                for column, column_weight in positions[1]
+            )
+    return sampled
+
+
+def mean_iou(
+    labels: npt.NDArray[np.generic], truth: npt.NDArray[np.generic], class_ids: list[int]
+) -> float:
+    """Mean intersection over union of the classes that occur in either image."""
+    ious = []
+    for class_id in class_ids:
+        intersection = union = 0
+        for predicted, actual in zip(labels.ravel(), truth.ravel(), strict=True):
+            intersection += predicted == class_id and actual == class_id
+            union += predicted == class_id or actual == class_id
+        if union:
+            ious.append(intersection / union)
+    return sum(ious) / len(ious)

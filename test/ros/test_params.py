@@ -1,0 +1,83 @@
+"""The node's one table of parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seg_perception.errors import ConfigurationError
+from seg_perception.ros import params
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = params.Parameters(camera={'camera': params.CameraParameters()})
+
+
+def test_the_shipped_file_says_what_the_table_says():
+    shipped = (ROOT / 'config' / 'segmentation.yaml').read_text()
+    assert shipped == params.to_yaml(), 'seg-perception params > config/segmentation.yaml'
+
+
+def test_the_documented_table_says_what_the_table_says():
+    documented = (ROOT / 'docs' / 'segmentation_node.md').read_text()
+    assert params.to_markdown() in documented, (
+        'put the output of seg-perception params --format markdown into docs/segmentation_node.md'
+    )
+
+
+def test_the_shipped_file_holds_the_defaults():
+    values = yaml.safe_load(params.to_yaml())['/**']['ros__parameters']
+    group = values.pop('camera')
+    as_lists = {
+        name: list(default) if isinstance(default, tuple) else default
+        for name, default, _ in params.rows(params.Parameters)
+    }
+    assert values == as_lists
+    assert group['image_topic'] == 'camera/image_raw'
+    assert set(group) == {name for name, _, _ in params.rows(params.CameraParameters)}
+
+
+def test_every_parameter_is_described():
+    for table in (params.Parameters, params.CameraParameters):
+        for name, default, constraints in params.rows(table):
+            assert constraints.description.endswith('.'), name
+            if isinstance(default, float):
+                assert constraints.maximum is not None, f'{name} has no range'
+
+
+def test_live_changes():
+    changes = {'confidence_threshold': 0.5, 'camera.weight': 2.0, 'use_sim_time': True}
+    after = params.changed(NOW, changes, is_loaded=True)
+    assert after.confidence_threshold == 0.5
+    assert after.camera['camera'].weight == 2.0
+    assert NOW.confidence_threshold == 0.0
+
+
+@pytest.mark.parametrize('name', ['model', 'camera.image_topic', 'output_size_wh'])
+def test_what_needs_a_configure_is_refused_while_loaded(name):
+    value = [1, 1] if name == 'output_size_wh' else 'x'
+    with pytest.raises(ConfigurationError, match=f'parameter {name} takes effect when'):
+        params.changed(NOW, {name: value}, is_loaded=True)
+    assert params.changed(NOW, {name: value}, is_loaded=False) != NOW
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'confidence_threshold': 2.0}, 'confidence_threshold: expected 0 to 1, got 2'),
+        ({'precision': 'int4'}, "precision: expected one of auto, fp32, fp16, bf16, got 'int4'"),
+        ({'output_size_wh': (640, 0)}, r'output_size_wh: expected \[width, height\]'),
+        ({'output_size_wh': (640,)}, r'output_size_wh: expected \[width, height\]'),
+        ({'camera.transport': 'h264'}, 'camera.transport: expected one of raw, compressed'),
+    ],
+)
+def test_values_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ConfigurationError, match=message):
+        params.changed(NOW, changes, is_loaded=False)
+
+
+def test_sizes():
+    assert NOW.output_size_hw is None
+    assert dataclasses.replace(NOW, output_size_wh=(640, 480)).output_size_hw == (480, 640)

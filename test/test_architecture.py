@@ -1,0 +1,167 @@
+"""The import rules of the package: one direction, and ROS only at its edge."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = 'seg_perception'
+
+CORE = {'errors', 'structures'}
+PIXELS = CORE | {'imaging', 'geometry'}
+RUNNING = PIXELS | {'models', 'backends', 'postprocess', 'pipeline', 'sources'}
+
+# What each part may import, itself aside. '' is the package's own __init__.
+MAY_IMPORT = {
+    '': RUNNING,
+    'errors': set(),
+    'structures': {'errors'},
+    'imaging': CORE,
+    'geometry': CORE,
+    'sources': PIXELS,
+    'models': PIXELS,
+    'backends': PIXELS | {'models'},
+    'postprocess': PIXELS | {'models'},
+    'pipeline': PIXELS | {'models', 'backends', 'postprocess'},
+    'training': RUNNING,
+    'ros': RUNNING,
+    'cli': RUNNING | {'training', 'ros'},
+}
+
+ROS_MODULE = re.compile(
+    r'rclpy|rcl\w*|rosidl\w*|ament_\w+|launch|launch_\w+|cv_bridge|message_filters|tf2_\w+'
+    r'|diagnostic_updater|image_geometry|\w+_(?:msgs|srvs|interfaces)'
+)
+# Extras: their absence may cost a feature, never an import of this package.
+OPTIONAL_MODULES = ('ai_edge_litert', 'onnx', 'onnxruntime', 'rich', 'rosbags', 'skimage')
+VAGUE_NAMES = {'utils', 'util', 'helpers', 'helper', 'common', 'manager', 'misc'}
+
+
+def package_root() -> Path:
+    spec = importlib.util.find_spec(PACKAGE)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+ROOT = package_root()
+FILES = sorted(ROOT.rglob('*.py'))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return '' if relative.name == '__init__.py' == str(relative) else relative.parts[0].removesuffix('.py')
+
+
+def imported_modules(source: str) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of everything imported anywhere in the source."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'line {node.lineno}: relative import'
+            assert node.module is not None
+            for alias in node.names:
+                # ``from seg_perception import models`` names a part in the alias.
+                is_part = node.module == PACKAGE and alias.name in MAY_IMPORT
+                yield node.lineno, f'{PACKAGE}.{alias.name}' if is_part else node.module
+
+
+def forbidden_imports(part: str, source: str) -> list[str]:
+    """One line for each import of the source that its part may not have."""
+    complaints = []
+    for line, name in imported_modules(source):
+        top, _, rest = name.partition('.')
+        target = rest.partition('.')[0]
+        if top == PACKAGE and target and target != part and target not in MAY_IMPORT[part]:
+            complaints.append(f'line {line}: {part or PACKAGE} may not import {target}')
+        if top == PACKAGE and not target and part:
+            complaints.append(f'line {line}: import from the module that has it, not from {PACKAGE}')
+        if part != 'ros' and ROS_MODULE.fullmatch(top):
+            complaints.append(f'line {line}: {top} is ROS and belongs into ros/')
+    return complaints
+
+
+def test_rules_catch_what_they_forbid():
+    assert forbidden_imports('postprocess', 'from seg_perception.backends import protocol')
+    assert forbidden_imports('imaging', 'def f():\n    from seg_perception import pipeline')
+    assert forbidden_imports('pipeline', 'from seg_perception import Segmenter')
+    assert forbidden_imports('', 'import seg_perception.ros.node')
+    assert forbidden_imports('imaging', 'from sensor_msgs.msg import Image')
+    assert forbidden_imports('cli', 'import rclpy')
+    assert not forbidden_imports('ros', 'import rclpy\nfrom seg_perception.pipeline import Segmenter')
+    assert not forbidden_imports('cli', 'from seg_perception.ros.demo import run_demo')
+
+
+@pytest.mark.parametrize('path', FILES, ids=NAMES)
+def test_imports_point_one_way(path):
+    part = part_of(path)
+    assert part in MAY_IMPORT, f'{part} has no place in the order of imports; give it one'
+    assert forbidden_imports(part, path.read_text(encoding='utf-8')) == []
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_names_say_what_is_inside(name):
+    assert VAGUE_NAMES.isdisjoint(re.split(r'[/.]', name))
+
+
+def test_every_folder_with_modules_is_a_package():
+    # setup.py finds packages by their __init__.py; a folder without one would not be installed.
+    assert [str(path) for path in FILES if not (path.parent / '__init__.py').is_file()] == []
+
+
+BLOCKED_IMPORTS = """
+import importlib, re, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if re.fullmatch(sys.argv[1], name.partition('.')[0]):
+            raise ModuleNotFoundError(f'{name} is blocked by the test', name=name)
+
+sys.meta_path.insert(0, Blocker())
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+print(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))
+"""
+
+
+def import_without(blocked: str, modules: list[str]) -> set[str]:
+    """Import the modules in a new process where some are blocked; the top-level names it has then."""
+    # The child must not see more than this process does.
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT.parent)]))
+    result = subprocess.run(
+        [sys.executable, '-c', BLOCKED_IMPORTS, blocked, *modules],
+        env=env,
+        cwd=os.sep,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def module_name(path: Path) -> str:
+    parts = [PACKAGE, *path.relative_to(ROOT).with_suffix('').parts]
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def test_everything_outside_ros_imports_without_ros_and_extras():
+    modules = [module_name(path) for path in FILES if part_of(path) != 'ros']
+    blocked = '|'.join([ROS_MODULE.pattern, *OPTIONAL_MODULES])
+    loaded = import_without(blocked, modules)
+    assert {PACKAGE, 'numpy', 'torch'} <= loaded
+
+
+def test_importing_the_package_is_cheap():
+    # Sources and command lines must not wait for torch, nor need OpenCV.
+    assert import_without('nothing', [PACKAGE]).isdisjoint({'torch', 'cv2', 'rclpy', 'onnxruntime'})

@@ -1,0 +1,178 @@
+"""The Segmenter from plain Python, against the network run by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import seg_perception
+from seg_perception import Frame, Segmenter
+from seg_perception.errors import ConfigurationError, ModelNotFoundError
+from seg_perception.imaging import encode
+from seg_perception.models import resolve
+from seg_perception.models.nets import build
+from seg_perception.models.weights import fetch_weights, load_state_dict
+from seg_perception.structures import CompressedFrame
+
+SIZE_HW = (96, 96)
+
+
+@pytest.fixture(scope='module')
+def segmenter():
+    with Segmenter(input_size_hw=SIZE_HW, num_threads=1, device='cpu') as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope='module')
+def image():
+    """Smooth shapes: cv2 and torch round their resized pixels differently only by one level."""
+    y, x = np.mgrid[:120, :160]
+    pixels = np.stack([x, 255 - x, 128 + 60 * np.sin(y / 20.0)], -1).astype(np.uint8)
+    cv2.circle(pixels, (70, 60), 35, (180, 120, 60), -1)
+    return pixels
+
+
+def run_by_hand(image_rgb, size_hw):
+    """The embedded model with nothing of the pipeline: OpenCV, the network, torch."""
+    card = resolve('deeplabv3_mobilenetv2.voc21')
+    net = build(card.architecture, len(card.classes), **card.architecture_options).eval()
+    weights = load_state_dict(fetch_weights(card.weights, card.base_dir))
+    net.load_state_dict({key: value.float() for key, value in weights.items()})
+    small = cv2.resize(image_rgb, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    mean, std = (np.array(v, np.float32) for v in (card.input.mean_rgb, card.input.std_rgb))
+    batch = torch.from_numpy(((small - mean) / std).transpose(2, 0, 1)[None])
+    with torch.inference_mode():
+        return net(batch)[0], card.output.align_corners
+
+
+def test_equals_the_network_run_by_hand(segmenter, image):
+    [result] = segmenter.segment([image])
+    plan = segmenter._preprocessor.plan(image.shape[:2])
+    assert plan.content_hw == plan.input_hw, 'the default model is not padded'
+    logits, align_corners = run_by_hand(image, plan.input_hw)
+    # Upsample to the input, then to the image: the two steps a tutorial would take.
+    at_input = torch.nn.functional.interpolate(
+        logits[None], plan.input_hw, mode='bilinear', align_corners=align_corners
+    )
+    scores = torch.nn.functional.interpolate(at_input, image.shape[:2], mode='bilinear')[0]
+    agreement = (scores.argmax(0).numpy() == result.labels_YX).mean()
+    assert agreement > 0.99
+    # Where the grid's sample lies on a pixel, confidence is the plain softmax probability.
+    probability = logits.softmax(0).amax(0)
+    assert result.confidence_YX.max() <= round(probability.max().item() * 255) + 1
+    assert result.confidence_YX.min() >= round(probability.min().item() * 255) - 1
+
+
+def test_shapes_types_and_headers(segmenter, image):
+    frame = Frame.from_array(image, 'rgb8', stamp_ns=42, frame_id='cam', camera='front')
+    [result] = segmenter.segment([frame])
+    assert result.labels_YX.shape == result.confidence_YX.shape == image.shape[:2]
+    assert result.labels_YX.dtype == result.confidence_YX.dtype == np.uint8
+    assert result.labels_YX.flags.c_contiguous
+    assert (result.stamp_ns, result.frame_id, result.camera) == (42, 'cam', 'front')
+    assert {'preprocess', 'infer', 'postprocess'} <= set(result.timings_ms)
+
+
+def test_a_batch_is_its_images_one_by_one(segmenter, image):
+    """Other sizes, encodings and compression in one call, in order."""
+    bgr = Frame.from_array(np.ascontiguousarray(image[..., ::-1]), 'bgr8')
+    png = CompressedFrame(encode(bgr, 'png'), 'png')
+    images = [image, image[:40, :150], bgr, png, image[:1, :1], np.ascontiguousarray(image[..., 0])]
+    together = segmenter.segment(images)
+    for one, result in zip(images, together, strict=True):
+        [alone] = segmenter.segment([one])
+        np.testing.assert_array_equal(result.labels_YX, alone.labels_YX)
+    for same in (together[2], together[3]):
+        np.testing.assert_array_equal(same.labels_YX, together[0].labels_YX)
+
+
+def test_no_images_no_results(segmenter):
+    assert segmenter.segment([]) == []
+
+
+def test_results_are_the_callers_to_keep(segmenter, image):
+    [first] = segmenter.segment([image])
+    kept = first.labels_YX.copy(), first.confidence_YX.copy()
+    for _ in range(3):
+        segmenter.segment([255 - image])
+    np.testing.assert_array_equal(first.labels_YX, kept[0])
+    np.testing.assert_array_equal(first.confidence_YX, kept[1])
+
+
+def test_confidence_can_be_left_out(segmenter, image):
+    [result] = segmenter.segment([image], confidence=False)
+    assert result.confidence_YX is None
+
+
+def test_threshold_leaves_unsure_pixels_unlabelled(segmenter, image):
+    [sure] = segmenter.segment([image])
+    bound = int(np.median(sure.confidence_YX))
+    segmenter.confidence_threshold = bound / 255
+    try:
+        [result] = segmenter.segment([image], confidence=False)
+    finally:
+        segmenter.confidence_threshold = 0.0
+    unlabelled = result.labels_YX == 255
+    assert 0.0 < unlabelled.mean() < 1.0
+    # Confidence is rounded, so the pixels at the bound may fall on either side.
+    assert (sure.confidence_YX[unlabelled] <= bound).all()
+    assert (sure.confidence_YX[~unlabelled] >= bound).all()
+    np.testing.assert_array_equal(result.labels_YX[~unlabelled], sure.labels_YX[~unlabelled])
+
+
+def test_output_size(segmenter, image):
+    [full] = segmenter.segment([image])
+    [half] = segmenter.segment([image], output_size_hw=(60, 80))
+    assert half.labels_YX.shape == half.confidence_YX.shape == (60, 80)
+    # The pixel of the half image lies between four of the full one.
+    corners = np.stack([full.labels_YX[i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    agreement = (corners == half.labels_YX).any(0)
+    assert agreement.mean() > 0.99
+
+
+def test_unknown_options_and_models_are_refused():
+    with pytest.raises(ConfigurationError, match='expected options among device, precision'):
+        Segmenter(devise='cpu')
+    with pytest.raises(ModelNotFoundError, match='deeplabv3_mobilenetv2.voc21'):
+        Segmenter('deeplabv3_mobilenetv2.voc')
+
+
+def test_the_front_door():
+    assert set(seg_perception.__all__) <= set(dir(seg_perception)) | set(seg_perception._HOME)
+    for name in seg_perception.__all__:
+        assert getattr(seg_perception, name) is not None
+    with pytest.raises(AttributeError, match='nonsense'):
+        _ = seg_perception.nonsense
+
+
+def test_three_lines_of_python_without_ros(tmp_path, image):
+    """As the README shows it, in a process that cannot import rclpy."""
+    cv2.imwrite(str(tmp_path / 'photo.png'), image)
+    program = (
+        'import sys; sys.modules["rclpy"] = None\n'
+        'from seg_perception import Segmenter, read_image\n'
+        '[result] = Segmenter().segment([read_image("photo.png")])\n'
+        'print(result.class_fractions())\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('{')
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu(image):
+    if not torch.cuda.is_available():
+        pytest.skip('needs a CUDA device')
+    results = {}
+    for device, precision in (('cpu', 'fp32'), ('cuda', 'fp32'), ('cuda', 'fp16')):
+        with Segmenter(device=device, precision=precision) as segmenter:
+            results[device, precision] = segmenter.segment([image])[0].labels_YX
+    for labels in results.values():
+        assert (labels == results['cpu', 'fp32']).mean() > 0.995
