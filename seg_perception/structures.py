@@ -10,6 +10,7 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -202,6 +203,9 @@ class Segmentation:
         """
         table = np.zeros(np.iinfo(self.labels_YX.dtype).max + 1, np.uint8)
         table[[self.classes.id_of(name) for name in names]] = 255
+        if self.labels_YX.dtype == np.uint8:  # ten times quicker than NumPy's look-up
+            mask: U8 = cv2.LUT(self.labels_YX, table)
+            return mask
         return table[self.labels_YX]
 
     def class_fractions(self, min_fraction: float = 0.0) -> dict[str, float]:

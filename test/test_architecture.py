@@ -59,7 +59,11 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 def part_of(path: Path) -> str:
     relative = path.relative_to(ROOT)
-    return '' if relative.name == '__init__.py' == str(relative) else relative.parts[0].removesuffix('.py')
+    return (
+        ''
+        if relative.name == '__init__.py' == str(relative)
+        else relative.parts[0].removesuffix('.py')
+    )
 
 
 def imported_modules(source: str) -> Iterator[tuple[int, str]]:
@@ -85,7 +89,9 @@ def forbidden_imports(part: str, source: str) -> list[str]:
         if top == PACKAGE and target and target != part and target not in MAY_IMPORT[part]:
             complaints.append(f'line {line}: {part or PACKAGE} may not import {target}')
         if top == PACKAGE and not target and part:
-            complaints.append(f'line {line}: import from the module that has it, not from {PACKAGE}')
+            complaints.append(
+                f'line {line}: import from the module that has it, not from {PACKAGE}'
+            )
         if part != 'ros' and ROS_MODULE.fullmatch(top):
             complaints.append(f'line {line}: {top} is ROS and belongs into ros/')
     return complaints
@@ -98,7 +104,9 @@ def test_rules_catch_what_they_forbid():
     assert forbidden_imports('', 'import seg_perception.ros.node')
     assert forbidden_imports('imaging', 'from sensor_msgs.msg import Image')
     assert forbidden_imports('cli', 'import rclpy')
-    assert not forbidden_imports('ros', 'import rclpy\nfrom seg_perception.pipeline import Segmenter')
+    assert not forbidden_imports(
+        'ros', 'import rclpy\nfrom seg_perception.pipeline import Segmenter'
+    )
     assert not forbidden_imports('cli', 'from seg_perception.ros.demo import run_demo')
 
 
@@ -135,7 +143,7 @@ print(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))
 
 
 def import_without(blocked: str, modules: list[str]) -> set[str]:
-    """Import the modules in a new process where some are blocked; the top-level names it has then."""
+    """The top-level modules of a new process that imported these while others were blocked."""
     # The child must not see more than this process does.
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT.parent)]))
     result = subprocess.run(
@@ -164,4 +172,6 @@ def test_everything_outside_ros_imports_without_ros_and_extras():
 
 def test_importing_the_package_is_cheap():
     # Sources and command lines must not wait for torch, nor need OpenCV.
-    assert import_without('nothing', [PACKAGE]).isdisjoint({'torch', 'cv2', 'rclpy', 'onnxruntime'})
+    assert import_without('nothing', [PACKAGE]).isdisjoint(
+        {'torch', 'cv2', 'rclpy', 'onnxruntime'}
+    )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from photographs import astronaut
 
 import seg_perception
 from seg_perception import Frame, Segmenter
@@ -30,11 +31,7 @@ def segmenter():
 
 @pytest.fixture(scope='module')
 def image():
-    """Smooth shapes: cv2 and torch round their resized pixels differently only by one level."""
-    y, x = np.mgrid[:120, :160]
-    pixels = np.stack([x, 255 - x, 128 + 60 * np.sin(y / 20.0)], -1).astype(np.uint8)
-    cv2.circle(pixels, (70, 60), 35, (180, 120, 60), -1)
-    return pixels
+    return astronaut(120, 160)
 
 
 def run_by_hand(image_rgb, size_hw):
@@ -60,6 +57,7 @@ def test_equals_the_network_run_by_hand(segmenter, image):
         logits[None], plan.input_hw, mode='bilinear', align_corners=align_corners
     )
     scores = torch.nn.functional.interpolate(at_input, image.shape[:2], mode='bilinear')[0]
+    assert set(result.class_fractions(0.1)) == {'background', 'person'}
     agreement = (scores.argmax(0).numpy() == result.labels_YX).mean()
     assert agreement > 0.99
     # Where the grid's sample lies on a pixel, confidence is the plain softmax probability.

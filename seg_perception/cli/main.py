@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from seg_perception.cli import demo
+from seg_perception.cli import demo, models, params
 from seg_perception.errors import SegPerceptionError
 
-COMMANDS: tuple[ModuleType, ...] = (demo,)
+COMMANDS: tuple[ModuleType, ...] = (demo, models, params)
 """The sub-commands in the order of the help text.
 
 Each module has ``add_parser(subparsers)``, which adds its parser and sets ``run`` on it with

@@ -19,19 +19,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the list or one model."""
-    from seg_perception.models import DEFAULT_MODEL, ModelCard, list_models, resolve
+    from seg_perception.models import DEFAULT_MODEL, list_models, resolve
 
     if not arguments.name:
-        cards = [resolve(name) for name in list_models()]
-        width = max(len(card.name) for card in cards)
-        for card in cards:
-            mark = ' (default)' if card.name == DEFAULT_MODEL else ''
+        names = list_models()
+        width = max(map(len, names))
+        for name in names:
+            listed = resolve(name)
+            mark = ' (default)' if name == DEFAULT_MODEL else ''
             print(
-                f'{card.name:{width}}  {len(card.classes):3} classes  {card.licence:12}  '
-                f'{card.summary}{mark}'
+                f'{name:{width}}  {len(listed.classes):3} classes  {listed.licence:12}  '
+                f'{listed.summary}{mark}'
             )
         return 0
-    card: ModelCard = resolve(arguments.name)
+    card = resolve(arguments.name)
     height, width = card.input.size_hw
     for key, value in {
         'name': card.name,

@@ -43,13 +43,15 @@ def draw_overlay(
         image_rgb = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
     present = np.flatnonzero(np.bincount(labels_YX.reshape(-1), minlength=1))
     shown = [i for i in present if i < len(classes) and classes.names[i] not in _BACKGROUND_NAMES]
-    colored = np.zeros(np.iinfo(labels_YX.dtype).max + 1, bool)
-    colored[shown] = True
     palette = classes.palette_rgb()
-    where_YX = colored[labels_YX]
-    overlay = image_rgb.copy()
-    tinted = cv2.addWeighted(image_rgb, 1.0 - opacity, palette[labels_YX], opacity, 0.0)
-    np.copyto(overlay, tinted, where=where_YX[..., None])
+    is_shown = np.zeros(len(palette), np.uint8)
+    is_shown[shown] = 255
+    if labels_YX.dtype == np.uint8:  # OpenCV's table look-ups are ten times quicker
+        colors, shown_YX = cv2.applyColorMap(labels_YX, palette[:, None]), cv2.LUT(labels_YX, is_shown)
+    else:
+        colors, shown_YX = palette[labels_YX], is_shown[labels_YX]
+    tinted = cv2.addWeighted(image_rgb, 1.0 - opacity, colors, opacity, 0.0)
+    overlay = cv2.copyTo(tinted, shown_YX, image_rgb.copy())
     for class_id in shown:
         _outline_and_name(
             overlay,

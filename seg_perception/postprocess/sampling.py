@@ -1,18 +1,24 @@
 """Labels and confidence at the image's size from logits on the model's grid.
 
-Labels are exactly "upsample the logits bilinearly, then take the argmax". The logits are never
-upsampled whole: along a row, logits between two neighbouring grid columns are straight lines, so a
-class that wins at both ends wins everywhere between them (a convex combination keeps every
-inequality, ties included). Only the pixels between columns whose winners differ, a few percent of
-an image, need all classes.
+Labels are exactly "upsample the logits bilinearly, then take the argmax", but the logits are never
+upsampled whole. Along a row, logits between two neighbouring grid columns are straight lines, so
 
-Legend: C classes, H/W model grid, Y/X output pixels, P pixels between differing winners.
+- a class that wins at both ends wins everywhere between them (a convex combination keeps every
+  inequality, ties included);
+- where the ends' winners differ, no third class wins in between if none does where the lines of
+  these two cross: left of the crossing the first wins, right of it the second;
+- only what is left, where three or more classes meet, needs all classes at every pixel.
+
+Legend: C classes, H/W model grid, Y/X output pixels, S segments (row, grid column) whose ends have
+different winners, P pixels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from seg_perception.imaging.preprocess import ResizeGeometry
@@ -45,6 +51,12 @@ class AxisSampling:
         high = (low + 1).clamp_(max=num_samples - 1)
         fraction = (position - low).to(torch.float32)
         return cls(low.to(device), high.to(device), fraction.to(device))
+
+    def weights(self, num_samples: int) -> torch.Tensor:
+        """The interpolation as a matrix of shape (samples, pixels), two weights per pixel."""
+        matrix = torch.zeros(num_samples, len(self.low), device=self.low.device)
+        matrix.scatter_add_(0, self.low[None], 1.0 - self.fraction[None])
+        return matrix.scatter_add_(0, self.high[None], self.fraction[None])
 
     def nearest(self) -> torch.Tensor:
         """Index of the sample closest to each pixel."""
@@ -90,6 +102,13 @@ class GridSampler:
             axes.append(AxisSampling.affine(scale, offset, output_hw[axis], num_grid, device))
         self._rows, self._columns = axes
         self._output_hw = output_hw
+        self._column_weights_WX = self._columns.weights(grid_hw[1])
+        num_segments = max(grid_hw[1] - 1, 0)
+        self._num_pixels_per_segment = (
+            np.bincount(self._columns.low.cpu().numpy(), minlength=num_segments)[:num_segments]
+            if num_segments
+            else np.empty(0, np.int64)
+        )
         self._on_cpu = device.type == 'cpu'
 
     def labels(self, logits_CHW: torch.Tensor) -> torch.Tensor:
@@ -108,40 +127,61 @@ class GridSampler:
         return self._labels_dense(logits_CHW)
 
     def resample(self, values_HW: torch.Tensor) -> torch.Tensor:
-        """Bilinear interpolation of one channel: (H, W) floats to (Y, X) float32."""
-        values = values_HW.float()
-        rows = torch.lerp(
-            values[self._rows.low], values[self._rows.high], self._rows.fraction[:, None]
+        """Bilinear interpolation of one channel: (H, W) floats to (Y, X) float32; NaN gives 0."""
+        # What is not a number would spread along its row in the product below.
+        values_HW = values_HW.float().nan_to_num()
+        rows_YW = torch.lerp(
+            values_HW[self._rows.low], values_HW[self._rows.high], self._rows.fraction[:, None]
         )
-        return torch.lerp(rows[:, self._columns.low], rows[:, self._columns.high],
-                          self._columns.fraction)
+        return rows_YW @ self._column_weights_WX
 
     def nearest(self, labels_HW: torch.Tensor) -> torch.Tensor:
         """The closest grid sample at every output pixel, for models that give only labels."""
         return labels_HW[self._rows.nearest()][:, self._columns.nearest()]
 
     def _labels_by_segments(self, logits_CHW: torch.Tensor) -> torch.Tensor:
-        num_classes = logits_CHW.shape[0]
-        dtype = _label_dtype(num_classes)
+        """As `labels`, on the CPU: whole segments of a row at a time."""
         logits_HWC = logits_CHW.permute(1, 2, 0).contiguous()
         rows_YWC = torch.lerp(
             logits_HWC[self._rows.low],
             logits_HWC[self._rows.high],
             self._rows.fraction[:, None, None],
         )
-        winners_YW = rows_YWC.argmax(-1).to(dtype)
-        low, high = self._columns.low, self._columns.high
-        winners_YX = winners_YW[:, low]
+        winners_YW = rows_YWC.argmax(-1)
+        narrow_YW = winners_YW.to(_label_dtype(logits_CHW.shape[0])).numpy()
+        # Pixels of a segment are neighbours, so spreading segments is repeating their values.
+        num_pixels_W = self._num_pixels_per_segment
+        if len(num_pixels_W) == 0:
+            return torch.from_numpy(np.repeat(narrow_YW, self._output_hw[1], axis=1))
+        labels_YX = np.repeat(narrow_YW[:, :-1], num_pixels_W, axis=1)
         differs_YW = winners_YW[:, :-1] != winners_YW[:, 1:]
-        if differs_YW.shape[1] == 0:
-            return winners_YX
-        y, x = torch.nonzero(differs_YW[:, low], as_tuple=True)
-        if y.numel():
-            scores_PC = torch.lerp(
-                rows_YWC[y, low[x]], rows_YWC[y, high[x]], self._columns.fraction[x, None]
-            )
-            winners_YX[y, x] = scores_PC.argmax(-1).to(dtype)
-        return winners_YX
+        if differs_YW.any():
+            crossing_YW, mixed = _crossings(rows_YWC, winners_YW, differs_YW)
+            fraction_X = self._columns.fraction.numpy()
+            is_right_YX = fraction_X > np.repeat(crossing_YW.numpy(), num_pixels_W, axis=1)
+            right_YX = np.repeat(narrow_YW[:, 1:], num_pixels_W, axis=1)
+            np.copyto(labels_YX, right_YX, where=is_right_YX)
+            y_P, x_P = self._pixels_of(*mixed)
+            if len(y_P):
+                low_P, high_P = self._columns.low[x_P], self._columns.high[x_P]
+                scores_PC = torch.lerp(
+                    rows_YWC[y_P, low_P], rows_YWC[y_P, high_P], self._columns.fraction[x_P, None]
+                )
+                labels_YX[y_P, x_P] = scores_PC.argmax(-1).numpy()
+        return torch.from_numpy(labels_YX)
+
+    def _pixels_of(
+        self, y_S: torch.Tensor, w_S: torch.Tensor
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row and column of every pixel of some segments."""
+        num_pixels_S = self._num_pixels_per_segment[w_S.numpy()]
+        first_W = np.cumsum(self._num_pixels_per_segment) - self._num_pixels_per_segment
+        # Counts on within each segment: 0 1 2 | 0 1 | 0 1 2 3 ...
+        steps_P = np.arange(num_pixels_S.sum()) - np.repeat(
+            np.cumsum(num_pixels_S) - num_pixels_S, num_pixels_S
+        )
+        x_P = np.repeat(first_W[w_S.numpy()], num_pixels_S) + steps_P
+        return np.repeat(y_S.numpy(), num_pixels_S), x_P
 
     def _labels_dense(self, logits_CHW: torch.Tensor) -> torch.Tensor:
         num_classes = logits_CHW.shape[0]
@@ -163,6 +203,30 @@ class GridSampler:
             )
             labels[rows] = part.argmax(0).to(dtype)
         return labels
+
+
+def _crossings(
+    rows_YWC: torch.Tensor, winners_YW: torch.Tensor, differs_YW: torch.Tensor
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Where, between two grid columns, the winner changes.
+
+    Returns:
+        The share of the way from a column to the next at which the left end's winner hands over
+        to the right end's, shape (Y, W - 1), 2 where the ends agree; and row and column of the
+        segments in which a third class wins.
+    """
+    y_S, w_S = torch.nonzero(differs_YW, as_tuple=True)
+    left_SC, right_SC = rows_YWC[y_S, w_S], rows_YWC[y_S, w_S + 1]
+    first_S1, second_S1 = winners_YW[y_S, w_S, None], winners_YW[y_S, w_S + 1, None]
+    lead_left_S1 = left_SC.gather(1, first_S1) - left_SC.gather(1, second_S1)
+    lead_right_S1 = right_SC.gather(1, second_S1) - right_SC.gather(1, first_S1)
+    crossing_S1 = lead_left_S1 / (lead_left_S1 + lead_right_S1)
+    scores_SC = torch.lerp(left_SC, right_SC, crossing_S1)
+    both_S = torch.maximum(scores_SC.gather(1, first_S1), scores_SC.gather(1, second_S1))[:, 0]
+    is_mixed_S = scores_SC.amax(1) > both_S
+    crossing_YW = torch.full(differs_YW.shape, 2.0)
+    crossing_YW[y_S, w_S] = crossing_S1[:, 0]
+    return crossing_YW, (y_S[is_mixed_S], w_S[is_mixed_S])
 
 
 def _label_dtype(num_classes: int) -> torch.dtype:

@@ -12,6 +12,7 @@ import time
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
@@ -60,7 +61,7 @@ class SourceOptions:
         'photographs).',
         choices=('keep', *ENCODERS),
     )
-    compressed_format: str = option(
+    compressed_format: Literal['jpeg', 'png'] = option(
         'jpeg', 'Format of the compressed images.', choices=('jpeg', 'png')
     )
     jpeg_quality: int = option(90, 'Quality of JPEG images.', minimum=1, maximum=100)
@@ -219,8 +220,8 @@ class ImageSourceNode(Node):
         num_before = self.num_published
         for index, item in enumerate(self._source.frames()):
             last_due_s = due_s
-            is_timed = item.offset_s is not None and not options.rate_hz
-            due_s = item.offset_s if is_timed else index * period_s
+            is_paced = item.offset_s is None or options.rate_hz > 0.0
+            due_s = index * period_s if is_paced else item.offset_s or 0.0
             late_s = 0.0 if is_live else time.monotonic() - (start_s + due_s)
             if late_s > 0.0:
                 start_s += late_s
@@ -260,8 +261,8 @@ class ImageSourceNode(Node):
         return self._options.encoding == KEEP and self._options.size_wh == (0, 0)
 
     def _compress(self, frame: Frame) -> CompressedFrame:
-        data = encode(frame, self._options.compressed_format, self._options.jpeg_quality)
-        return CompressedFrame(data, self._options.compressed_format)
+        codec: Literal['jpeg', 'png'] = self._options.compressed_format
+        return CompressedFrame(encode(frame, codec, self._options.jpeg_quality), codec)
 
     def _stamp(self, frame: Frame | CompressedFrame) -> Time:
         if self._options.stamp == 'now':
@@ -315,7 +316,7 @@ def _compressed_message(frame: CompressedFrame, stamp: Time, frame_id: str) -> C
 def _byte_array(data: bytes | bytearray | memoryview | U8) -> array[int]:
     """What rclpy takes over without looking at every element, unlike bytes."""
     values = array('B')
-    values.frombytes(memoryview(data))
+    values.frombytes(memoryview(data))  # type: ignore[arg-type]  # ndarrays are buffers
     return values
 
 

@@ -23,7 +23,6 @@ from seg_perception.ros import params
 from seg_perception.ros.camera import Camera, Job, Request
 from seg_perception.ros.diagnostics import camera_status, make_status
 from seg_perception.ros.log import ThrottledLog
-from seg_perception.ros.options import report_unknown
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.messages import class_table_to_label_info, make_header
 from seg_perception.ros.outputs import CameraOutputs, output_table
@@ -47,9 +46,7 @@ class SegmentationNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__('segmentation')
-        params.declare(self)
-        self._settings = params.load(self)
-        report_unknown(self)
+        self._settings = params.declare(self)
         self._log = ThrottledLog(self.get_logger())
         self._segmenter: Segmenter | None = None
         self._cameras: dict[str, Camera] = {}

@@ -1,13 +1,14 @@
-"""A node's start-up parameters from a frozen dataclass: names, defaults and meaning in one place.
+"""A node's parameters from a frozen dataclass: names, defaults and meaning in one place.
 
-For the small nodes, whose parameters are read once when they start. This module imports rclpy
-only when a node asks for it.
+``declare`` serves small nodes, whose parameters are read once when they start; ``params`` builds
+the segmentation node's table on the rest. This module imports rclpy only when a node asks for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,12 +29,14 @@ class Meaning:
         choices: the only values allowed, () for any.
         minimum: smallest number allowed, inclusive.
         maximum: largest number allowed, inclusive.
+        is_live: a change takes effect at once.
     """
 
     description: str
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    is_live: bool = False
 
 
 def option(
@@ -43,10 +46,24 @@ def option(
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
     maximum: float | None = None,
+    is_live: bool = False,
 ) -> Any:
-    """A field of an options dataclass: a bool, int, float, str, or a tuple of ints."""
-    meaning = Meaning(description, choices, minimum, maximum)
+    """A field of an options dataclass.
+
+    Its type is that of its default: a bool, int, float, str, a tuple of as many ints, or a tuple
+    of any number of texts.
+    """
+    meaning = Meaning(description, choices, minimum, maximum, is_live)
     return field(default=default, metadata={'meaning': meaning})
+
+
+def rows(table: type[Any]) -> list[tuple[str, Any, Meaning]]:
+    """Name, default and meaning of each option of a table, in order."""
+    return [
+        (f.name, f.default, f.metadata['meaning'])
+        for f in dataclasses.fields(table)
+        if 'meaning' in f.metadata
+    ]
 
 
 def declare(node: Node, table: type[Options]) -> Options:
@@ -58,22 +75,28 @@ def declare(node: Node, table: type[Options]) -> Options:
     Raises:
         ConfigurationError: a value of the wrong type or out of range; says what was expected.
     """
-    from rcl_interfaces.msg import ParameterDescriptor
-
-    values = {}
-    for f in dataclasses.fields(table):  # type: ignore[arg-type]
-        meaning: Meaning = f.metadata['meaning']
-        descriptor = ParameterDescriptor(
-            description=meaning.description,
-            additional_constraints=_constraints(meaning),
-            read_only=True,
-            dynamic_typing=True,  # Types are checked below, with a message that helps.
-        )
-        default = list(f.default) if isinstance(f.default, tuple) else f.default
-        value = node.declare_parameter(f.name, default, descriptor).value
-        values[f.name] = checked(f.name, value, f.default, meaning)
+    values = {
+        name: checked(name, declare_one(node, name, default, meaning), default, meaning)
+        for name, default, meaning in rows(table)
+    }
     report_unknown(node)
     return table(**values)
+
+
+def declare_one(
+    node: Node, name: str, default: Any, meaning: Meaning, *, is_read_only: bool = True
+) -> Any:
+    """Declares one parameter and returns the value given for it, unchecked."""
+    from rcl_interfaces.msg import ParameterDescriptor
+
+    descriptor = ParameterDescriptor(
+        description=meaning.description,
+        additional_constraints=constraints(meaning),
+        read_only=is_read_only,
+        dynamic_typing=True,  # Types are checked by `checked`, with a message that helps.
+    )
+    default = list(default) if isinstance(default, tuple) else default
+    return node.declare_parameter(name, default, descriptor).value
 
 
 def checked(name: str, value: Any, default: Any, meaning: Meaning) -> Any:
@@ -83,11 +106,15 @@ def checked(name: str, value: Any, default: Any, meaning: Meaning) -> Any:
         ConfigurationError: it has another type, or is not among what is allowed.
     """
     expected = _type_name(default)
+    numbers: tuple[Any, ...] = ()
     if isinstance(default, tuple):
-        items = list(value) if not isinstance(value, (str, bytes)) and _has_items(value) else None
-        is_typed = items is not None and all(type(item) is int for item in items)
-        value = tuple(items) if is_typed and items is not None else value
-        numbers: tuple[Any, ...] = value if is_typed else ()
+        item_type = type(default[0])
+        items = tuple(value) if isinstance(value, (list, tuple, array)) else ()
+        is_typed = bool(items) and all(type(item) is item_type for item in items)
+        if item_type is int:
+            is_typed = is_typed and len(items) == len(default)
+            numbers = items if is_typed else ()
+        value = items if is_typed else value
     elif isinstance(default, float):
         is_typed = type(value) in (int, float)
         value = float(value) if is_typed else value
@@ -102,16 +129,18 @@ def checked(name: str, value: Any, default: Any, meaning: Meaning) -> Any:
             f'parameter {name}: expected one of {", ".join(meaning.choices)}, got {value!r}'
         )
     for number in numbers:
-        is_low = meaning.minimum is not None and number < meaning.minimum
-        is_high = meaning.maximum is not None and number > meaning.maximum
+        # Not a number is neither below nor above, and must not pass.
+        is_low = meaning.minimum is not None and not number >= meaning.minimum
+        is_high = meaning.maximum is not None and not number <= meaning.maximum
         if is_low or is_high:
             raise ConfigurationError(
-                f'parameter {name}: expected {_constraints(meaning)}, got {number:g}'
+                f'parameter {name}: expected {constraints(meaning)}, got {number:g}'
             )
     return value
 
 
-def _constraints(meaning: Meaning) -> str:
+def constraints(meaning: Meaning) -> str:
+    """What is allowed, for people; empty for anything."""
     if meaning.choices:
         return f'one of {", ".join(meaning.choices)}'
     if meaning.minimum is not None and meaning.maximum is not None:
@@ -123,13 +152,9 @@ def _constraints(meaning: Meaning) -> str:
 
 def _type_name(default: Any) -> str:
     if isinstance(default, tuple):
-        return f'{len(default)} whole numbers'
+        return f'{len(default)} whole numbers' if type(default[0]) is int else 'a list of texts'
     names = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a text'}
     return names[type(default)]
-
-
-def _has_items(value: Any) -> bool:
-    return hasattr(value, '__iter__')
 
 
 def report_unknown(node: Node) -> None:

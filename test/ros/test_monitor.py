@@ -111,9 +111,9 @@ def test_summary_says_what_was_seen(ros, spawn, tmp_path):
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['labels_received'] == summary['frames_published'] == 20
     assert summary['frames_dropped'] == {'superseded': 4, 'malformed': 1}
-    assert 10.0 < summary['rate_hz'] < 21.0
+    assert 4.0 < summary['rate_hz'] < 21.0
     # Stamped 50 ms before they were sent.
-    assert 50.0 <= summary['latency_p50_ms'] <= summary['latency_p95_ms'] < 500.0
+    assert 50.0 <= summary['latency_p50_ms'] <= summary['latency_p95_ms'] < 2000.0
     assert summary['camera_images'] > 0
 
     # One tile per class that dominated a picture, side by side above their captions.

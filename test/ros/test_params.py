@@ -10,6 +10,7 @@ import yaml
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.ros import params
+from seg_perception.ros.options import rows
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = params.Parameters(camera={'camera': params.CameraParameters()})
@@ -32,19 +33,19 @@ def test_the_shipped_file_holds_the_defaults():
     group = values.pop('camera')
     as_lists = {
         name: list(default) if isinstance(default, tuple) else default
-        for name, default, _ in params.rows(params.Parameters)
+        for name, default, _ in rows(params.Parameters)
     }
     assert values == as_lists
     assert group['image_topic'] == 'camera/image_raw'
-    assert set(group) == {name for name, _, _ in params.rows(params.CameraParameters)}
+    assert set(group) == {name for name, _, _ in rows(params.CameraParameters)}
 
 
 def test_every_parameter_is_described():
     for table in (params.Parameters, params.CameraParameters):
-        for name, default, constraints in params.rows(table):
-            assert constraints.description.endswith('.'), name
+        for name, default, meaning in rows(table):
+            assert meaning.description.endswith('.'), name
             if isinstance(default, float):
-                assert constraints.maximum is not None, f'{name} has no range'
+                assert meaning.maximum is not None, f'{name} has no range'
 
 
 def test_live_changes():
@@ -69,13 +70,21 @@ def test_what_needs_a_configure_is_refused_while_loaded(name):
         ({'confidence_threshold': 2.0}, 'confidence_threshold: expected 0 to 1, got 2'),
         ({'precision': 'int4'}, "precision: expected one of auto, fp32, fp16, bf16, got 'int4'"),
         ({'output_size_wh': (640, 0)}, r'output_size_wh: expected \[width, height\]'),
-        ({'output_size_wh': (640,)}, r'output_size_wh: expected \[width, height\]'),
+        ({'output_size_wh': (640,)}, 'output_size_wh: expected 2 whole numbers'),
+        ({'mask_classes': 'person'}, "mask_classes: expected a list of texts, got 'person'"),
+        ({'cameras': ('a', 'a')}, 'cameras: expected unique, non-empty names'),
         ({'camera.transport': 'h264'}, 'camera.transport: expected one of raw, compressed'),
     ],
 )
 def test_values_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ConfigurationError, match=message):
         params.changed(NOW, changes, is_loaded=False)
+
+
+def test_whole_numbers_are_numbers():
+    assert params.changed(NOW, {'camera.max_rate_hz': 5}, is_loaded=True).camera[
+        'camera'
+    ].max_rate_hz == pytest.approx(5.0)
 
 
 def test_sizes():

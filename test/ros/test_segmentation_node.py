@@ -5,17 +5,17 @@ from __future__ import annotations
 import signal
 import time
 
-import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from photographs import astronaut
 from ros_harness import wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
 from seg_perception import Segmenter
-from seg_perception.imaging import encode
+from seg_perception.imaging import encode, view_frame
 from seg_perception.ros import qos
 from seg_perception.ros.messages import (
     array_to_image,
@@ -34,14 +34,6 @@ SMALL = {'input_size_wh': [64, 64], 'num_threads': 1}
 """A network input that takes milliseconds, for what does not depend on what the model sees."""
 SLOW = {'input_size_wh': [1600, 1600], 'num_threads': 1}
 """A network input that takes seconds."""
-
-
-def photograph(height=96, width=128):
-    """Smooth colours with an edge: what the classes are does not matter, that they agree does."""
-    y, x = np.mgrid[:height, :width]
-    image = np.stack([x * 2 % 256, y * 2 % 256, (x + y) % 256], -1).astype(np.uint8)
-    image[height // 3 : 2 * height // 3, width // 4 : width // 2] = (200, 40, 40)
-    return image
 
 
 def picture(message):
@@ -98,12 +90,13 @@ def test_outputs_show_what_the_model_sees(start, ros):
     label_info = ros.collect(f'{OUT}/label_info', LabelInfo, qos.latched())
     label_info_sync = ros.collect(f'{OUT}/label_info_sync', LabelInfo, qos.output())
     publisher = ros.publisher(INPUT, Image, qos.sensor_input())
-    image = photograph()
+    image = astronaut()
     header = make_header(1_700_000_000_000_000_001, 'camera_optical_frame')
     publisher.publish(array_to_image(image, 'rgb8', header))
     messages = {topic: collected.wait_for(1)[0] for topic, collected in outputs.items()}
 
     [expected] = Segmenter(input_size_hw=(64, 64), num_threads=1).segment([image])
+    assert set(expected.class_fractions(0.1)) == {'background', 'person'}
     np.testing.assert_array_equal(picture(messages['labels']), expected.labels_YX)
     np.testing.assert_array_equal(picture(messages['confidence']), expected.confidence_YX)
     for name in ('person', 'background'):
@@ -130,7 +123,7 @@ def test_output_size_and_camera_info(start, ros):
     p = [100.0, 0.0, 63.5, 0.0, 0.0, 100.0, 47.5, 0.0, 0.0, 0.0, 1.0, 0.0]
     publish_info(CameraInfo(width=128, height=96, k=k, p=p, distortion_model='plumb_bob'))
     time.sleep(0.2)
-    publish(array_to_image(photograph(), 'rgb8', make_header(5, 'cam')))
+    publish(array_to_image(astronaut(), 'rgb8', make_header(5, 'cam')))
     info = infos.wait_for(1)[0]
     label_image = labels.wait_for(1)[0]
     assert (info.width, info.height) == (label_image.width, label_image.height) == (64, 24)
@@ -147,7 +140,7 @@ def test_several_cameras_share_one_model(start, ros):
             'side.image_topic': '/robot/side/image_color',
         }
     )
-    image = photograph()
+    image = astronaut()
     labels = {
         'front': ros.collect('/front/segmentation/labels', Image, qos.output()),
         'rear': ros.collect('/rear/segmentation/labels', Image, qos.output()),
@@ -178,7 +171,7 @@ def test_overload_drops_the_old_and_counts_every_frame(start, ros):
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
     # Reliable and deep on this side: every frame sent must reach the node to be counted.
     publisher = ros.publisher(INPUT, Image, 10)
-    image = photograph()
+    image = astronaut()
     sent_s = {}
     num_frames = 150
     for i in range(1, num_frames + 1):
@@ -207,7 +200,7 @@ def test_overload_drops_the_old_and_counts_every_frame(start, ros):
 
 
 def malformed_images():
-    good = array_to_image(photograph(), 'rgb8', make_header(1, 'cam'))
+    good = array_to_image(astronaut(), 'rgb8', make_header(1, 'cam'))
 
     def altered(**changes):
         message = Image(
@@ -249,7 +242,7 @@ def test_malformed_images_cost_one_drop_and_one_line_each(start, ros):
     counts = account(diagnostics)
     assert counts['dropped_malformed'] == 4
     assert counts['dropped_unsupported'] == 1
-    publisher.publish(array_to_image(photograph(), 'rgb8', make_header(9, 'cam')))
+    publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(9, 'cam')))
     assert stamp_to_ns(labels.wait_for(1)[0].header.stamp) == 9
     warnings = [line for line in node.log.splitlines() if '[WARN]' in line]
     # Three are ImageLayoutErrors, so the second and third of that kind are throttled.
@@ -265,7 +258,7 @@ def test_malformed_compressed_images(start, ros):
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
     topic = f'{INPUT}/compressed'
     publisher = ros.publisher(topic, CompressedImage, qos.sensor_input())
-    frame = image_to_frame(array_to_image(photograph(), 'rgb8', make_header(1, 'cam')))
+    frame = image_to_frame(array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')))
     jpeg = encode(frame, 'jpeg')
     cases = [('jpeg', jpeg[: len(jpeg) // 2]), ('jpeg', b'not an image'), ('tiff', jpeg)]
     for num_sent, (format_, data) in enumerate(cases, 1):
@@ -293,7 +286,7 @@ def test_a_signal_during_inference_ends_the_process(start, ros, signum):
     ros.collect(f'{OUT}/labels', Image, qos.output())
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
     publisher = ros.publisher(INPUT, Image, qos.sensor_input())
-    publisher.publish(array_to_image(photograph(), 'rgb8', make_header(1, 'cam')))
+    publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')))
     diagnostics.wait_until(
         lambda _: (counts := account(diagnostics)) is not None and counts['pending'] == 1
     )
@@ -310,7 +303,7 @@ def test_idle_while_nobody_listens(start, ros):
     assert ros.node.count_subscribers(INPUT) == 0
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())
     publisher = ros.publisher(INPUT, Image, qos.sensor_input())
-    publisher.publish(array_to_image(photograph(), 'rgb8', make_header(1, 'cam')))
+    publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')))
     labels.wait_for(1)
     for subscription in list(ros.node.subscriptions):
         if subscription.topic_name == f'{OUT}/labels':
@@ -325,10 +318,10 @@ def test_enable_and_segment_services(start, ros):
     assert ros.call(SetBool, f'/{NODE}/enable', SetBool.Request(data=False)).message == 'disabled'
     wait_until(lambda: publisher.get_subscription_count() == 0, 20.0, 'the node to leave')
 
-    def play(_):
-        publisher.publish(array_to_image(photograph(), 'rgb8', make_header(7, 'cam')))
+    def play():
+        publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(7, 'cam')))
 
-    timer = ros.node.create_timer(0.05, lambda: play(None))
+    timer = ros.node.create_timer(0.05, play)
     response = ros.call(Trigger, f'/{NODE}/segment')
     ros.node.destroy_timer(timer)
     assert response.success, response.message
@@ -338,7 +331,7 @@ def test_enable_and_segment_services(start, ros):
     assert len(labels) == 1  # one frame, not more: the node is still disabled
     ros.call(SetBool, f'/{NODE}/enable', SetBool.Request(data=True))
     wait_until(lambda: publisher.get_subscription_count() == 1, 20.0, 'the node to return')
-    play(None)
+    play()
     labels.wait_for(2)
 
 
@@ -351,7 +344,7 @@ def test_max_rate_is_live(start, ros):
     assert result.successful
     start_s = time.monotonic()
     for i in range(60):
-        publisher.publish(array_to_image(photograph(), 'rgb8', make_header(i + 1, 'cam')))
+        publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(i + 1, 'cam')))
         time.sleep(0.025)
     elapsed_s = time.monotonic() - start_s
     # Not all 60 need arrive: the node's subscription is best effort.
@@ -375,7 +368,7 @@ def test_confidence_threshold_is_live(start, ros):
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())
     publisher = ros.publisher(INPUT, Image, qos.sensor_input())
     ros.set_params(NODE, confidence_threshold=1.0)
-    publisher.publish(array_to_image(photograph(), 'rgb8', make_header(1, 'cam')))
+    publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')))
     assert (picture(labels.wait_for(1)[0]) == 255).mean() > 0.9
     [result] = ros.set_params(NODE, confidence_threshold=1.5)
     assert not result.successful
@@ -386,12 +379,12 @@ def test_stale_frames_are_dropped(start, ros):
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())
     publisher = ros.publisher(INPUT, Image, qos.sensor_input())
-    publisher.publish(array_to_image(photograph(), 'rgb8', make_header(1, 'cam')))
+    publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')))
     diagnostics.wait_until(
         lambda _: (counts := account(diagnostics)) is not None and counts['dropped_stale'] == 1
     )
     fresh = make_header(time.time_ns(), 'cam')
-    publisher.publish(array_to_image(photograph(), 'rgb8', fresh))
+    publisher.publish(array_to_image(astronaut(), 'rgb8', fresh))
     assert labels.wait_for(1)[0].header == fresh
 
 
@@ -429,7 +422,7 @@ def test_lifecycle_and_parameters(spawn, ros):
         assert 'takes effect when the node is configured' in result.reason
         labels = ros.collect(f'{OUT}/labels', Image, qos.output())
         publisher = ros.publisher(INPUT, Image, qos.sensor_input())
-        publisher.publish(array_to_image(photograph(), 'rgb8', make_header(1, 'cam')))
+        publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')))
         labels.wait_for(1)
         assert ros.transition(NODE, 'deactivate')
         assert ros.call(Trigger, f'/{NODE}/segment').message == 'the node is not active'
@@ -476,10 +469,6 @@ def test_namespaces_and_remaps(start, ros):
     start({'camera.image_topic': 'image'}, namespace='/robot', remap={'image': '/cam/color/image'})
     labels = ros.collect('/cam/color/segmentation/labels', Image, qos.output())
     publisher = ros.publisher('/cam/color/image', Image, qos.sensor_input())
-    image = photograph()
-    ok, jpeg = cv2.imencode('.jpg', image)
-    assert ok
-    assert jpeg.size
-    publisher.publish(array_to_image(image, 'rgb8', make_header(1, 'cam')))
+    publisher.publish(array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')))
     labels.wait_for(1)
     assert ros.state('/robot/segmentation') == 'active'

@@ -1,0 +1,99 @@
+"""Plays pictures on a camera topic, segments them, and shows figures and, if asked to, RViz.
+
+    ros2 launch seg_perception demo.launch.py rviz:=true
+    ros2 launch seg_perception demo.launch.py source:=/path/to/video.mp4 seconds:=30
+
+Ends when the monitor ends. The model's arguments are those of ``segmentation.launch.py``.
+"""
+
+from __future__ import annotations
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
+from launch.conditions import IfCondition
+from launch.launch_context import LaunchContext
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription, LaunchDescriptionEntity
+
+SHARE = FindPackageShare('seg_perception')
+IMAGE = '/camera/image_raw'
+
+# Arguments of this file and the parameters they become.
+SOURCE_PARAMETERS = {'source': ('source', str), 'rate': ('rate_hz', float)}
+MONITOR_PARAMETERS = {'seconds': ('duration_s', float), 'overlay': ('overlay_path', str)}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, the segmentation node, the image source, the monitor and RViz."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'source',
+                default_value='',
+                description='What to play: demo, an image, folder, glob, video, webcam:<index>, '
+                'rosbag2 or mcap.',
+            ),
+            DeclareLaunchArgument(
+                'rate', default_value='', description='Pictures per second; as recorded if empty.'
+            ),
+            DeclareLaunchArgument(
+                'seconds', default_value='', description='How long to run; for ever if empty.'
+            ),
+            DeclareLaunchArgument(
+                'overlay', default_value='', description='Where to save the overlay at the end.'
+            ),
+            DeclareLaunchArgument(
+                'rviz',
+                default_value='false',
+                choices=['true', 'false'],
+                description='Whether to open RViz with config/segmentation.rviz.',
+            ),
+            # First, as it also sets the DDS profile for the processes after it.
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(
+                    PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
+                ),
+                launch_arguments={'image': IMAGE}.items(),
+            ),
+            OpaqueFunction(function=start),
+            Node(
+                package='rviz2',
+                executable='rviz2',
+                arguments=['-d', PathJoinSubstitution([SHARE, 'config', 'segmentation.rviz'])],
+                condition=IfCondition(LaunchConfiguration('rviz')),
+            ),
+        ]
+    )
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The image source and the monitor, once the arguments are known."""
+
+    def given(table: dict[str, tuple[str, type]]) -> dict[str, object]:
+        texts = {name: context.launch_configurations.get(name, '') for name in table}
+        return {table[name][0]: table[name][1](text) for name, text in texts.items() if text}
+
+    return [
+        Node(
+            package='seg_perception',
+            executable='image_source_node',
+            # The node and the monitor: the first picture meets a model that is loaded.
+            parameters=[{'topic': IMAGE, 'wait_for_subscribers': 2, **given(SOURCE_PARAMETERS)}],
+            output='screen',
+        ),
+        Node(
+            package='seg_perception',
+            executable='monitor_node',
+            parameters=[{'image_topic': IMAGE, **given(MONITOR_PARAMETERS)}],
+            output='screen',
+            on_exit=Shutdown(reason='the monitor has ended'),
+        ),
+    ]

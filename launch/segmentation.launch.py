@@ -1,0 +1,137 @@
+"""Starts the segmentation node for one camera.
+
+    ros2 launch seg_perception segmentation.launch.py image:=/camera/image_raw
+
+An argument that is not given is not passed on: the node's own defaults hold (see
+``config/segmentation.yaml`` for all of them), or those of ``params_file``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.launch_context import LaunchContext
+from launch_ros.actions import Node
+
+from launch import LaunchDescription, LaunchDescriptionEntity
+from seg_perception.ros.environment import DDS_PROFILE, PROFILE_VARIABLES, find_share_file
+
+BOOLEANS = ['', 'true', 'false']
+
+# Name and how a given text becomes the node's parameter. Parameters of the camera start with a
+# dot.
+PARAMETERS = {
+    'model': str,
+    'weights_path': str,
+    'device': str,
+    'precision': str,
+    'mask_classes': lambda text: [name.strip() for name in text.split(',')],
+    'confidence_threshold': float,
+    'autostart': lambda text: text == 'true',
+    'use_sim_time': lambda text: text == 'true',
+    '.image_topic': str,
+    '.transport': str,
+    '.camera_info_topic': str,
+    '.max_rate_hz': float,
+}
+ARGUMENT_OF = {'.image_topic': 'image', '.camera_info_topic': 'camera_info'}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, the DDS profile and the node."""
+
+    def argument(name: str, description: str, **kwargs) -> DeclareLaunchArgument:
+        kwargs.setdefault('default_value', '')
+        return DeclareLaunchArgument(name, description=description, **kwargs)
+
+    return LaunchDescription(
+        [
+            argument('image', 'Topic of the images, e.g. /camera/image_raw.'),
+            argument(
+                'transport',
+                'How the images come: raw, or compressed (JPEG or PNG on <image>/compressed).',
+                choices=['', 'raw', 'compressed'],
+            ),
+            argument(
+                'camera_info', 'Topic of the calibration; camera_info beside the images if empty.'
+            ),
+            argument('camera_name', "The camera's name in parameters and diagnostics."),
+            argument('max_rate_hz', 'Frames per second at most; 0 for as many as possible.'),
+            argument(
+                'model',
+                'Catalog name, model card (.yaml) or file (.onnx .tflite .pt2 .safetensors).',
+            ),
+            argument('weights_path', "File to take the model's weights from."),
+            argument('device', 'auto, cpu, cuda or cuda:<index>.'),
+            argument(
+                'precision',
+                'Arithmetic of the model.',
+                choices=['', 'auto', 'fp32', 'fp16', 'bf16'],
+            ),
+            argument('mask_classes', 'Classes that get a mask topic each, e.g. person,cat.'),
+            argument('confidence_threshold', 'Pixels less sure than this are unlabelled, 0 to 1.'),
+            argument(
+                'autostart',
+                'Whether the node configures and activates itself; a lifecycle manager has to if '
+                'not.',
+                choices=BOOLEANS,
+            ),
+            argument('use_sim_time', 'Whether time comes from /clock.', choices=BOOLEANS),
+            argument(
+                'params_file', 'Parameter file (YAML); arguments given here have precedence.'
+            ),
+            argument('namespace', 'Namespace of the node.'),
+            argument('node_name', 'Name of the node.'),
+            argument(
+                'log_level',
+                'Least severity that is logged.',
+                default_value='info',
+                choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The DDS profile and the node, once the arguments are known."""
+    given = {name: text for name, text in context.launch_configurations.items() if text}
+    # The node's first camera has this name unless it is told otherwise.
+    camera = given.get('camera_name', 'camera')
+    overrides: dict[str, object] = {'cameras': [camera]} if 'camera_name' in given else {}
+    for parameter, convert in PARAMETERS.items():
+        text = given.get(ARGUMENT_OF.get(parameter, parameter.removeprefix('.')))
+        if text is not None:
+            name = f'{camera}{parameter}' if parameter.startswith('.') else parameter
+            overrides[name] = convert(text)
+    parameters: list[object] = []
+    if 'params_file' in given:
+        if not os.path.isfile(given['params_file']):
+            raise RuntimeError(f'params_file: no such file: {given["params_file"]}')
+        parameters.append(given['params_file'])
+    if overrides:
+        parameters.append(overrides)
+    node = Node(
+        package='seg_perception',
+        executable='segmentation_node',
+        name=given.get('node_name'),
+        namespace=given.get('namespace'),
+        parameters=parameters,
+        ros_arguments=['--log-level', given['log_level']],
+        output='screen',
+        emulate_tty=True,
+    )
+    return [*dds_profile(context), node]
+
+
+def dds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Lets Fast DDS carry whole images, unless the user chose a profile."""
+    profile = find_share_file(DDS_PROFILE)
+    if profile is None:
+        return []
+    return [
+        SetEnvironmentVariable(variable, str(profile))
+        for variable in PROFILE_VARIABLES
+        if variable not in context.environment
+    ]
