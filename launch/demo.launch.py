@@ -8,6 +8,7 @@ Ends when the monitor ends. The model's arguments are those of ``segmentation.la
 
 from __future__ import annotations
 
+from launch import LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -20,8 +21,6 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
-
-from launch import LaunchDescription, LaunchDescriptionEntity
 
 SHARE = FindPackageShare('seg_perception')
 IMAGE = '/camera/image_raw'

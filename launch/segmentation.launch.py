@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 
+from launch import LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.launch_context import LaunchContext
 from launch_ros.actions import Node
 
-from launch import LaunchDescription, LaunchDescriptionEntity
 from seg_perception.ros.environment import DDS_PROFILE, PROFILE_VARIABLES, find_share_file
 
 BOOLEANS = ['', 'true', 'false']

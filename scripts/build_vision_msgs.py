@@ -120,7 +120,7 @@ def run(command: list[str], env: dict[str, str] | None = None) -> None:
 def install_generators(distro: str) -> None:
     """Install the interface generators of the distribution into this environment."""
     requirements = [f'ros-{distro}-{name}' for name in GENERATORS + EXTRA_GENERATORS[distro]]
-    command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    command = [sys.executable, '-m', 'pip', 'install', '-qq', '--disable-pip-version-check']
     run([*command, *BUILD_REQUIREMENTS, *requirements])
 
 

@@ -90,7 +90,7 @@ class MissingExtraError(SegPerceptionError, ImportError):
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{library} is needed to {purpose} and is not installed: "
+            f'{library} is needed to {purpose} and is not installed: '
             f"pip install 'seg_perception[{extra}]' (or pip install {library})"
         )
         self.library = library

@@ -264,7 +264,9 @@ class Segmenter:
         if self.device.type == 'cuda':
             pinned = [
                 [
-                    torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True)
+                    torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(
+                        t, non_blocking=True
+                    )
                     for t in group
                 ]
                 for group in tensors

@@ -80,7 +80,14 @@ def test_a_batch_is_its_images_one_by_one(segmenter, image):
     """Other sizes, encodings and compression in one call, in order."""
     bgr = Frame.from_array(np.ascontiguousarray(image[..., ::-1]), 'bgr8')
     png = CompressedFrame(encode(bgr, 'png'), 'png')
-    images = [image, image[:40, :150], bgr, png, image[:1, :1], np.ascontiguousarray(image[..., 0])]
+    images = [
+        image,
+        image[:40, :150],
+        bgr,
+        png,
+        image[:1, :1],
+        np.ascontiguousarray(image[..., 0]),
+    ]
     together = segmenter.segment(images)
     for one, result in zip(images, together, strict=True):
         [alone] = segmenter.segment([one])
@@ -136,7 +143,7 @@ def test_output_size(segmenter, image):
 def test_unknown_options_and_models_are_refused():
     with pytest.raises(ConfigurationError, match='expected options among device, precision'):
         Segmenter(devise='cpu')
-    with pytest.raises(ModelNotFoundError, match='deeplabv3_mobilenetv2.voc21'):
+    with pytest.raises(ModelNotFoundError, match=r'deeplabv3_mobilenetv2\.voc21'):
         Segmenter('deeplabv3_mobilenetv2.voc')
 
 

@@ -40,9 +40,7 @@ class Intrinsics:
             GeometryError: one of the sizes is not positive.
         """
         if min(*self.size_wh, *size_wh) < 1:
-            raise GeometryError(
-                f'expected positive image sizes, got {self.size_wh} and {size_wh}'
-            )
+            raise GeometryError(f'expected positive image sizes, got {self.size_wh} and {size_wh}')
         scale_x = size_wh[0] / self.size_wh[0]
         scale_y = size_wh[1] / self.size_wh[1]
         return replace(

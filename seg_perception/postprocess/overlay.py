@@ -13,7 +13,11 @@ _MIN_NAMED_FRACTION = 0.005
 
 
 def draw_overlay(
-    image_rgb: U8, labels_YX: Labels, classes: ClassTable, *, opacity: float = 0.5,
+    image_rgb: U8,
+    labels_YX: Labels,
+    classes: ClassTable,
+    *,
+    opacity: float = 0.5,
     draw_names: bool = True,
 ) -> U8:
     """Blends class colours over an image, outlines the regions and names the larger ones.
@@ -40,18 +44,22 @@ def draw_overlay(
         )
     height, width = labels_YX.shape
     if image_rgb.shape[:2] != (height, width):
-        image_rgb = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
+        image_rgb = np.asarray(resized, np.uint8)
     present = np.flatnonzero(np.bincount(labels_YX.reshape(-1), minlength=1))
     shown = [i for i in present if i < len(classes) and classes.names[i] not in _BACKGROUND_NAMES]
     palette = classes.palette_rgb()
     is_shown = np.zeros(len(palette), np.uint8)
     is_shown[shown] = 255
     if labels_YX.dtype == np.uint8:  # OpenCV's table look-ups are ten times quicker
-        colors, shown_YX = cv2.applyColorMap(labels_YX, palette[:, None]), cv2.LUT(labels_YX, is_shown)
+        colors, shown_YX = (
+            cv2.applyColorMap(labels_YX, palette[:, None]),
+            cv2.LUT(labels_YX, is_shown),
+        )
     else:
         colors, shown_YX = palette[labels_YX], is_shown[labels_YX]
     tinted = cv2.addWeighted(image_rgb, 1.0 - opacity, colors, opacity, 0.0)
-    overlay = cv2.copyTo(tinted, shown_YX, image_rgb.copy())
+    overlay = np.asarray(cv2.copyTo(tinted, shown_YX, image_rgb.copy()), np.uint8)
     for class_id in shown:
         _outline_and_name(
             overlay,
@@ -62,9 +70,7 @@ def draw_overlay(
     return overlay
 
 
-def _outline_and_name(
-    image_rgb: U8, mask_YX: U8, name: str, color_rgb: tuple[int, ...]
-) -> None:
+def _outline_and_name(image_rgb: U8, mask_YX: U8, name: str, color_rgb: tuple[int, ...]) -> None:
     """Draws the mask's contours and, on a large enough region, its name; in place."""
     contours, _ = cv2.findContours(mask_YX, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(image_rgb, contours, -1, color_rgb, 1)
@@ -77,14 +83,24 @@ def _outline_and_name(
     scale = max(0.4, min(mask_YX.shape) / 900)
     (text_width, text_height), baseline = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     left = int(np.clip(x - text_width // 2, 2, max(2, mask_YX.shape[1] - text_width - 2)))
-    bottom = int(np.clip(y, text_height + 2, max(text_height + 2, mask_YX.shape[0] - baseline - 2)))
+    bottom = int(
+        np.clip(y, text_height + 2, max(text_height + 2, mask_YX.shape[0] - baseline - 2))
+    )
     top_left = (left - 2, bottom - text_height - 2)
     cv2.rectangle(image_rgb, top_left, (left + text_width + 2, bottom + baseline), color_rgb, -1)
     # Black or white, whichever stands out (ITU-R BT.601 luma).
     luma = 0.299 * color_rgb[0] + 0.587 * color_rgb[1] + 0.114 * color_rgb[2]
     text_color = (0, 0, 0) if luma > 140 else (255, 255, 255)
-    cv2.putText(image_rgb, name, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, scale, text_color, 1,
-                cv2.LINE_AA)
+    cv2.putText(
+        image_rgb,
+        name,
+        (left, bottom),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        text_color,
+        1,
+        cv2.LINE_AA,
+    )
 
 
 def _inner_point(mask_YX: U8, contour: np.ndarray) -> tuple[int, int]:

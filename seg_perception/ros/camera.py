@@ -230,6 +230,4 @@ class Camera:
         try:
             self._intrinsics = camera_info_to_intrinsics(message)
         except GeometryError as error:
-            self._log.warning(
-                self.name, 'camera_info', f'{self.camera_info_topic}: {error}'
-            )
+            self._log.warning(self.name, 'camera_info', f'{self.camera_info_topic}: {error}')

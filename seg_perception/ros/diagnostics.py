@@ -13,7 +13,9 @@ SILENT_AFTER_S = 3.0
 """A camera that sent nothing for this long is reported."""
 
 
-def camera_status(name: str, topic: str, is_listening: bool, account: Snapshot) -> DiagnosticStatus:
+def camera_status(
+    name: str, topic: str, is_listening: bool, account: Snapshot
+) -> DiagnosticStatus:
     """The status of one camera.
 
     Args:
@@ -67,7 +69,9 @@ def make_status(
     )
 
 
-def _percentile_values(prefix: str, percentiles_ms: tuple[float, float, float]) -> dict[str, float]:
+def _percentile_values(
+    prefix: str, percentiles_ms: tuple[float, float, float]
+) -> dict[str, float]:
     return {
         f'{prefix}_{name}_ms': value
         for name, value in zip(('p50', 'p95', 'p99'), percentiles_ms, strict=True)

@@ -102,7 +102,7 @@ def array_to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
 def to_byte_array(data: np.ndarray | bytes) -> array.array[int]:
     """The one type that rclpy stores in a uint8[] field without walking its elements."""
     values = array.array('B')
-    values.frombytes(memoryview(data).cast('B'))
+    values.frombytes(memoryview(data))
     return values
 
 
@@ -149,9 +149,7 @@ def intrinsics_to_camera_info(intrinsics: Intrinsics, header: Header) -> CameraI
     )
 
 
-def class_table_to_label_info(
-    classes: ClassTable, threshold: float, header: Header
-) -> object:
+def class_table_to_label_info(classes: ClassTable, threshold: float, header: Header) -> object:
     """A vision_msgs/LabelInfo; ``threshold`` is the probability below which pixels are unlabelled.
 
     Raises:

@@ -9,6 +9,7 @@ import importlib.util
 import time
 import traceback
 from collections.abc import Generator
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
@@ -24,7 +25,6 @@ from seg_perception.ros.camera import Camera, Job, Request
 from seg_perception.ros.diagnostics import camera_status, make_status
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
-from seg_perception.ros.messages import class_table_to_label_info, make_header
 from seg_perception.ros.outputs import CameraOutputs, output_table
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node
 from seg_perception.ros.worker import SegmentationWorker
@@ -96,9 +96,7 @@ class SegmentationNode(LifecycleNode):
         )
         self._worker.start()
         for camera in self._cameras.values():
-            camera.outputs.publish_label_info(
-                self._settings.confidence_threshold, self._now_ns()
-            )
+            camera.outputs.publish_label_info(self._settings.confidence_threshold, self._now_ns())
         self._listen_where_wanted()
         return super().on_activate(state)
 
@@ -151,7 +149,7 @@ class SegmentationNode(LifecycleNode):
             camera = Camera(
                 self,
                 name,
-                lambda name=name: self._settings.camera[name],
+                partial(self._camera_settings, name),
                 parameters.max_pixels,
                 lambda namespace: CameraOutputs(self, namespace, segmenter.classes, table),
                 self._mailboxes,
@@ -170,6 +168,9 @@ class SegmentationNode(LifecycleNode):
         self.get_logger().info(f'loaded in {loaded_s:.1f} s: {what}')
         for name, camera in self._cameras.items():
             self.get_logger().info(f'{name}: {camera.image_topic} -> {camera.namespace}/labels')
+
+    def _camera_settings(self, name: str) -> params.CameraParameters:
+        return self._settings.camera[name]
 
     def _stop(self, timeout_s: float) -> None:
         """Leaves the cameras and ends the worker."""
@@ -209,9 +210,7 @@ class SegmentationNode(LifecycleNode):
 
     # Services
 
-    def _on_enable(
-        self, request: SetBool.Request, response: SetBool.Response
-    ) -> SetBool.Response:
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._is_enabled = request.data
         for camera in self._cameras.values():
             camera.is_enabled = request.data

@@ -109,11 +109,13 @@ class Parameters:
         is_live=True,
     )
     output_size_wh: tuple[int, ...] = option(
-        (0, 0), "Width and height of all outputs in pixels; [0, 0] for the image's own.",
-        minimum=0, maximum=16384,
+        (0, 0),
+        "Width and height of all outputs in pixels; [0, 0] for the image's own.",
+        minimum=0,
+        maximum=16384,
     )
     mask_classes: tuple[str, ...] = option(
-        ('',), 'Classes that get a mask topic of their own; [\'\'] for none, [\'*\'] for all.'
+        ('',), "Classes that get a mask topic of their own; [''] for none, ['*'] for all."
     )
     overlay_opacity: float = option(
         0.5, 'Opacity of the colours on the overlay.', minimum=0.0, maximum=1.0, is_live=True

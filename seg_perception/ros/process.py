@@ -8,6 +8,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 STOP_DEADLINE_S = 1.5
 """How long a node may take to finish what it is doing once it was told to stop."""
@@ -21,7 +25,7 @@ def prepare_environment() -> None:
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
 
 
-def run_node(make_node: Callable[[], object], args: Sequence[str] | None = None) -> int:
+def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     """Initialises rclpy, spins the node until SIGINT or SIGTERM and shuts down.
 
     The first signal ends the spinning after the running callback. What is not finished
@@ -39,7 +43,7 @@ def run_node(make_node: Callable[[], object], args: Sequence[str] | None = None)
         The process's exit code: 0 after a signal.
     """
     prepare_environment()
-    import rclpy
+    import rclpy.utilities
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
@@ -58,7 +62,9 @@ def run_node(make_node: Callable[[], object], args: Sequence[str] | None = None)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
 
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(
+        args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
+    )
     node = None
     exit_code = 0
     try:
@@ -78,8 +84,8 @@ def run_node(make_node: Callable[[], object], args: Sequence[str] | None = None)
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_IGN)
         if node is not None:
-            node.destroy_node()  # type: ignore[attr-defined]
-        rclpy.try_shutdown()
+            node.destroy_node()
+        rclpy.utilities.try_shutdown()
     return exit_code
 
 

@@ -127,7 +127,9 @@ class SegmentationWorker(threading.Thread):
         try:
             results = self._segmenter.segment(
                 [task.frame for task in tasks],
-                confidence=any(task.camera.outputs.needs_confidence(task.topics) for task in tasks),
+                confidence=any(
+                    task.camera.outputs.needs_confidence(task.topics) for task in tasks
+                ),
                 output_size_hw=parameters.output_size_hw,
             )
         except Exception as error:

@@ -21,7 +21,9 @@ sides = st.integers(1, 12)
 def cases(draw):
     source_hw = (draw(sides), draw(sides))
     geometry = plan_resize(
-        source_hw, (draw(sides), draw(sides)), draw(st.sampled_from(['stretch', 'letterbox', 'fit']))
+        source_hw,
+        (draw(sides), draw(sides)),
+        draw(st.sampled_from(['stretch', 'letterbox', 'fit'])),
     )
     grid_hw = (draw(st.integers(1, 6)), draw(st.integers(1, 6)))
     output_hw = draw(st.sampled_from([source_hw, (draw(sides), draw(sides))]))

@@ -101,6 +101,5 @@ def test_mean_iou_over_topics_is_the_models_own(spawn, ros):
         assert (message.height, message.width) == image.shape[:2]
         published.append(view_frame(image_to_frame(message)))
     direct, ours = mean_iou(expected, truths), mean_iou(published, truths)
-    print(f'mIoU {ours:.4f} over topics, {direct:.4f} directly')
     assert direct > 0.45, 'the model itself does not see what it should'
     assert ours == pytest.approx(direct, abs=0.002)

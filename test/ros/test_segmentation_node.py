@@ -37,13 +37,7 @@ SLOW = {'input_size_wh': [1600, 1600], 'num_threads': 1}
 
 
 def picture(message):
-    dtype = np.uint16 if message.encoding == '16UC1' else np.uint8
-    pixels = np.frombuffer(message.data, dtype)
-    return (
-        pixels.reshape(message.height, message.width, -1).squeeze(-1)
-        if len(pixels) == message.height * message.width
-        else pixels.reshape(message.height, message.width, 3)
-    )
+    return view_frame(image_to_frame(message))
 
 
 def account(diagnostics, camera='camera'):
