@@ -46,6 +46,8 @@ class Snapshot:
         received: frames that arrived since the account was opened.
         published: frames with at least one message published.
         dropped: frames not published, by reason.
+        since_drop_s: seconds since the last frame was dropped, by reason; only reasons that
+            occurred.
         pending: frames in the mailbox or with the model.
         rate_hz: published frames per second over the last 10 s.
         age_s: seconds since the last frame arrived; None before the first.
@@ -56,6 +58,7 @@ class Snapshot:
     received: int
     published: int
     dropped: Mapping[str, int]
+    since_drop_s: Mapping[str, float]
     pending: int
     rate_hz: float
     age_s: float | None
@@ -71,6 +74,7 @@ class CameraAccount:
         self._received = 0
         self._published = 0
         self._dropped: Counter[DropReason] = Counter()
+        self._dropped_at_s: dict[DropReason, float] = {}
         self._last_received_s: float | None = None
         self._published_at_s: deque[float] = deque(maxlen=20 * _WINDOW)
         self._latency_ms: deque[float] = deque(maxlen=_WINDOW)
@@ -86,6 +90,7 @@ class CameraAccount:
         """A received frame will not be published."""
         with self._lock:
             self._dropped[reason] += 1
+            self._dropped_at_s[reason] = time.monotonic()
 
     def publish(self, latency_ms: float, stages_ms: Mapping[str, float]) -> None:
         """A received frame was published."""
@@ -105,6 +110,7 @@ class CameraAccount:
                 received=self._received,
                 published=self._published,
                 dropped={reason.value: self._dropped[reason] for reason in DropReason},
+                since_drop_s={r.value: now_s - t for r, t in self._dropped_at_s.items()},
                 pending=self._received - self._published - num_dropped,
                 rate_hz=_rate_hz(self._published_at_s, now_s),
                 age_s=None if self._last_received_s is None else now_s - self._last_received_s,

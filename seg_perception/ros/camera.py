@@ -58,6 +58,10 @@ class Job:
     arrived_s: float
     requests: list[Request] = field(default_factory=list)
 
+    def inherit(self, replaced: Job) -> None:
+        """Those who waited for an older frame get this one."""
+        self.requests.extend(replaced.requests)
+
 
 class Camera:
     """Validates what a camera sends and leaves the newest frame in its mailbox.
@@ -135,10 +139,11 @@ class Camera:
         self._requests.append(request)
         return request
 
-    def withdraw(self, request: Request) -> None:
-        """Nobody waits for this request any more."""
-        if request in self._requests:
-            self._requests.remove(request)
+    def refuse_requests(self, outcome: str) -> None:
+        """Tells all who wait for a frame that none will come."""
+        requests, self._requests = self._requests, []
+        for request in requests:
+            request.resolve(outcome, is_success=False)
 
     def intrinsics_of(self, frame: Frame) -> Intrinsics | None:
         """The newest calibration, if it belongs to images of this size."""
@@ -212,7 +217,6 @@ class Camera:
             self._requests = requests
         elif replaced is not None:
             self.account.drop(DropReason.SUPERSEDED)
-            job.requests.extend(replaced.requests)
 
     def _is_too_soon(self, now_s: float) -> bool:
         max_rate_hz = self._parameters().max_rate_hz

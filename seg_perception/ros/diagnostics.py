@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from seg_perception.ros.accounting import Snapshot
+from seg_perception.ros.accounting import DropReason, Snapshot
 
 SILENT_AFTER_S = 3.0
 """A camera that sent nothing for this long is reported."""
+RECENT_S = 10.0
+"""How long a dropped frame shows in a camera's level."""
+UNUSABLE = (DropReason.MALFORMED, DropReason.UNSUPPORTED)
 
 
 def camera_status(
@@ -24,8 +27,8 @@ def camera_status(
         is_listening: whether the node is subscribed to it now.
         account: its counts and times.
     """
-    failed = {reason: account.dropped[reason] for reason in ('model_error',)}
-    unusable = {reason: account.dropped[reason] for reason in ('malformed', 'unsupported')}
+    recent = [r for r, age_s in account.since_drop_s.items() if age_s < RECENT_S]
+    unusable = [f'{account.dropped[r]} {r.value}' for r in UNUSABLE if r in recent]
     level, message = DiagnosticStatus.OK, f'{account.rate_hz:.1f} Hz'
     if not is_listening:
         message = 'idle: nobody listens to an output'
@@ -33,11 +36,11 @@ def camera_status(
         level, message = DiagnosticStatus.WARN, f'no image received on {topic} yet'
     elif account.age_s > SILENT_AFTER_S:
         level, message = DiagnosticStatus.WARN, f'no image on {topic} for {account.age_s:.1f} s'
-    elif any(failed.values()):
-        level, message = DiagnosticStatus.ERROR, f'model failed on {sum(failed.values())} frames'
-    elif any(unusable.values()):
-        counts = ', '.join(f'{count} {reason}' for reason, count in unusable.items() if count)
-        level, message = DiagnosticStatus.WARN, f'unusable frames: {counts}'
+    elif DropReason.MODEL_ERROR in recent:
+        num_failed = account.dropped[DropReason.MODEL_ERROR]
+        level, message = DiagnosticStatus.ERROR, f'the model failed on {num_failed} frames'
+    elif unusable:
+        level, message = DiagnosticStatus.WARN, f'unusable frames: {", ".join(unusable)}'
     values = {
         'received': account.received,
         'published': account.published,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
@@ -14,9 +15,13 @@ class Mailboxes(Generic[Item]):
     When more cameras wait than the worker takes, they are served by weight (stride scheduling:
     each service advances a camera's pass by 1 / weight, the lowest pass goes first). A camera
     that was silent gains no credit for it.
+
+    Args:
+        inherit: called with an item and the one it replaces, before anybody can take it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inherit: Callable[[Item, Item], None] | None = None) -> None:
+        self._inherit = inherit
         self._condition = threading.Condition()
         self._slots: dict[str, Item] = {}
         self._passes: dict[str, float] = {}
@@ -39,6 +44,8 @@ class Mailboxes(Generic[Item]):
             if not self._is_open:
                 return item
             replaced = self._slots.pop(camera, None)
+            if replaced is not None and self._inherit is not None:
+                self._inherit(item, replaced)
             if replaced is None:
                 self._passes[camera] = max(self._passes.get(camera, 0.0), self._served_pass)
             self._slots[camera] = item

@@ -102,7 +102,7 @@ def array_to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
 def to_byte_array(data: np.ndarray | bytes) -> array.array[int]:
     """The one type that rclpy stores in a uint8[] field without walking its elements."""
     values = array.array('B')
-    values.frombytes(memoryview(data))
+    values.frombytes(data if isinstance(data, bytes) else data.reshape(-1).view(np.uint8).data)
     return values
 
 

@@ -50,7 +50,7 @@ class SegmentationNode(LifecycleNode):
         self._log = ThrottledLog(self.get_logger())
         self._segmenter: Segmenter | None = None
         self._cameras: dict[str, Camera] = {}
-        self._mailboxes: Mailboxes[Job] = Mailboxes()
+        self._mailboxes: Mailboxes[Job] = Mailboxes(Job.inherit)
         self._worker: SegmentationWorker | None = None
         self._is_enabled = True
         self._failure = ''
@@ -176,6 +176,7 @@ class SegmentationNode(LifecycleNode):
         """Leaves the cameras and ends the worker."""
         for camera in self._cameras.values():
             camera.listen(False)
+            camera.refuse_requests('the node was deactivated')
         if self._worker is not None and not self._worker.stop(timeout_s):
             self.get_logger().error(f'the model did not finish within {timeout_s:g} s')
         self._worker = None
@@ -232,13 +233,13 @@ class SegmentationNode(LifecycleNode):
         for camera, request in asked:
             await _Answered(request, deadline_s)
             if not request.done.is_set():
-                camera.withdraw(request)
-                request.resolve(
-                    f'no image on {camera.image_topic} within {SEGMENT_TIMEOUT_S:g} s',
-                    is_success=False,
+                camera.refuse_requests(
+                    f'no image on {camera.image_topic} within {SEGMENT_TIMEOUT_S:g} s'
                 )
         response.success = all(request.is_success for _, request in asked)
-        response.message = '; '.join(f'{camera.name}: {r.outcome}' for camera, r in asked)
+        response.message = '; '.join(
+            f'{camera.name}: {r.outcome or "the model is still busy"}' for camera, r in asked
+        )
         return response
 
     # Timers

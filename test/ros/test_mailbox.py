@@ -76,3 +76,11 @@ def test_silence_gains_no_credit(mailboxes):
         served[camera] += 1
         mailboxes.put(camera, 0)
     assert served['busy'] >= 4
+
+
+def test_a_replacement_inherits_before_it_can_be_taken():
+    boxes = Mailboxes(lambda item, replaced: item.extend(replaced))
+    boxes.open()
+    boxes.put('front', ['waits'])
+    boxes.put('front', [])
+    assert boxes.take(8, {}) == [('front', ['waits'])]

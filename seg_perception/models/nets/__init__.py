@@ -80,6 +80,14 @@ def build(architecture: str, num_classes: int, **options: Any) -> nn.Module:
             f'{architecture}: expected options among {", ".join(known) or "none"}, '
             f'got unknown {", ".join(unknown)}'
         )
+    defaults = inspect.signature(maker).parameters
+    for name, value in options.items():
+        default = defaults[name].default
+        # an int will do for a float, but a bool will not do for an int
+        if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+            raise ModelCardError(
+                f'{architecture}: {name}: expected a {type(default).__name__}, got {value!r}'
+            )
     return maker(num_classes, **options)
 
 

@@ -15,7 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from seg_perception.models.nets.layers import ConvBlock, resize_bilinear, resize_legacy_x4
+from seg_perception.models.nets.layers import (
+    ConvBlock,
+    init_weights,
+    resize_bilinear,
+    resize_legacy_x4,
+)
 from seg_perception.models.nets.mobilenetv2 import LOW_LEVEL_CHANNELS, OUT_CHANNELS, MobileNetV2
 
 
@@ -59,12 +64,14 @@ class DeepLabMobileNetV2(nn.Module):
         self.concat_projection = ConvBlock(2 * 256, 256, folded=folded)
         self.decoder = Decoder(folded=folded, legacy_resize=legacy_resize) if decoder else None
         self.classifier = nn.Conv2d(256, num_classes, 1)
+        init_weights(self, mode='fan_in')
 
     def forward(self, x_B3HW: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes, h, w) at the output stride (4 with a decoder)."""
         if self.pad_to_odd:
             height, width = x_B3HW.shape[-2:]
-            x_B3HW = F.pad(x_B3HW, (0, 1 - width % 2, 0, 1 - height % 2), mode='replicate')
+            pads = (0, width // 2 * 2 + 1 - width, 0, height // 2 * 2 + 1 - height)
+            x_B3HW = F.pad(x_B3HW, pads, mode='replicate')
         x, low_level = self.backbone(x_B3HW)
         pooled = self.image_pooling(x.mean((2, 3), keepdim=True))
         # enlarging one cell bilinearly is repeating it

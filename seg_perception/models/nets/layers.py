@@ -5,6 +5,8 @@ B batch, C channels, H/W the grid of the tensor at hand.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -15,15 +17,16 @@ from seg_perception.errors import ModelCardError
 def pad_same(x_BCHW: torch.Tensor, kernel: int, stride: int, dilation: int) -> torch.Tensor:
     """Zero padding before a convolution without any, as TensorFlow's ``SAME``.
 
-    The output of the convolution then has ``ceil(n / stride)`` cells per axis. Where the padding
+    The output of the convolution then has ``ceil(n / stride)`` cells per axis. The kernel must
+    reach at least as far as the stride. Where the padding
     is odd, its larger part is at the bottom and right, unlike anything ``nn.Conv2d`` offers.
     """
+    reach = (kernel - 1) * dilation + 1
     pads = []
     for num_cells in (x_BCHW.shape[-1], x_BCHW.shape[-2]):
-        reach = (kernel - 1) * dilation + 1
-        overlap = reach - stride
-        # ceil(n / s) * s - n without a branch, so that torch.export keeps the size symbolic
-        total = overlap + (-num_cells) % stride if overlap >= 0 else 0
+        # no branch, and a padded size that is plain in symbols: torch.export leaves sizes open
+        num_outputs = (num_cells + stride - 1) // stride
+        total = (num_outputs - 1) * stride + reach - num_cells
         pads += [total // 2, total - total // 2]
     return F.pad(x_BCHW, pads)
 
@@ -95,14 +98,12 @@ def resize_legacy_x4(x_BCHW: torch.Tensor, like_BCHW: torch.Tensor) -> torch.Ten
     """
     height, width = x_BCHW.shape[-2:]
     x = F.pad(x_BCHW, (0, 1, 0, 1), mode='replicate')
-    x = F.interpolate(
-        x, size=(4 * height + 1, 4 * width + 1), mode='bilinear', align_corners=True
-    )
+    x = F.interpolate(x, size=(4 * height + 1, 4 * width + 1), mode='bilinear', align_corners=True)
     extra_y, extra_x = x.shape[-2] - like_BCHW.shape[-2], x.shape[-1] - like_BCHW.shape[-1]
     return crop_padding(x, (0, extra_x, 0, extra_y))
 
 
-def init_weights(module: nn.Module, mode: str = 'fan_out') -> None:
+def init_weights(module: nn.Module, mode: Literal['fan_in', 'fan_out'] = 'fan_out') -> None:
     """He's normal initialisation of convolutions (arXiv:1502.01852), ones and zeros in norms."""
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):

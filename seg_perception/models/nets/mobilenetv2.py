@@ -64,7 +64,7 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The block's output and the depthwise features inside it (DeepLab's decoder wants them)."""
+        """The block's output, and the depthwise features inside it for DeepLab's decoder."""
         hidden = x_BCHW if self.expand is None else self.expand(x_BCHW)
         hidden = self.depthwise(hidden)
         projected = self.project(hidden)

@@ -64,6 +64,7 @@ class ResNet(nn.Module):
         check_output_stride(output_stride, (8, 16, 32))
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        layers = []
         channels, current_stride, dilation = 64, 4, 1
         for index, num_blocks in enumerate(BLOCKS_BY_DEPTH[depth]):
             width = 64 * 2**index
@@ -79,7 +80,8 @@ class ResNet(nn.Module):
                 Bottleneck(channels, width, stride=1, dilation=dilation)
                 for _ in range(num_blocks - 1)
             ]
-            self.add_module(f'layer{index + 1}', nn.Sequential(*blocks))
+            layers.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
         init_weights(self)
 
     def forward(self, x_B3HW: torch.Tensor) -> list[torch.Tensor]:

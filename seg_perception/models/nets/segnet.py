@@ -42,9 +42,9 @@ class SegNet(nn.Module):
         for index in reversed(range(len(ENCODER))):
             depth = len(ENCODER[index])
             out_channels = ENCODER[index - 1][-1] if index else channels
-            widths = (*[channels] * (depth - 1), out_channels)
+            mirrored = (*[channels] * (depth - 1), out_channels)
             # the last convolution of all gives the logits
-            decoder.append(_stage(channels, widths if index else widths[:-1]))
+            decoder.append(_stage(channels, mirrored if index else mirrored[:-1]))
             channels = out_channels
         self.decoder = nn.ModuleList(decoder)
         self.classifier = nn.Conv2d(channels, num_classes, 3, padding=1)

@@ -51,7 +51,9 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if padding not in PADDINGS:
-            raise ModelCardError(f"padding: expected one of {', '.join(PADDINGS)}, got '{padding}'")
+            raise ModelCardError(
+                f"padding: expected one of {', '.join(PADDINGS)}, got '{padding}'"
+            )
         if not (1 <= num_stages <= 8 and base_channels >= 1 and in_channels >= 1):
             raise ModelCardError(
                 'expected num_stages 1 to 8, base_channels and in_channels of 1 or more, got '
