@@ -74,7 +74,7 @@ setup(
     maintainer=MAINTAINER.text,
     maintainer_email=MAINTAINER.get('email'),
     license=MANIFEST.findtext('license'),
-    license_files=['LICENSE'],
+    license_files=['LICENSE', 'NOTICE'],
     python_requires='>=3.10',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['py.typed', 'models/cards/*', 'models/embedded/*']},
@@ -91,7 +91,7 @@ setup(
     # there only under colcon, so the nodes are plain files that work wherever they are installed.
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
-        (f'share/{NAME}', ['package.xml']),
+        (f'share/{NAME}', ['package.xml', 'LICENSE', 'NOTICE']),
         *share_files('launch', 'config'),
         (
             f'lib/{NAME}',

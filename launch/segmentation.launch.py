@@ -15,7 +15,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.launch_context import LaunchContext
 from launch_ros.actions import Node
 
-from seg_perception.ros.environment import DDS_PROFILE, PROFILE_VARIABLES, find_share_file
+from seg_perception.ros.environment import DDS_PROFILE, find_share_file, profile_variables
 
 BOOLEANS = ['', 'true', 'false']
 
@@ -132,6 +132,6 @@ def dds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return []
     return [
         SetEnvironmentVariable(variable, str(profile))
-        for variable in PROFILE_VARIABLES
+        for variable in profile_variables(context.environment)
         if variable not in context.environment
     ]

@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 import yaml
 
+from seg_perception.ros.environment import profile_variables
+
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 20.0
 """How long a wait lasts unless it says otherwise; discovery on a busy machine takes seconds."""
@@ -33,10 +35,8 @@ def prepare_environment() -> None:
     env.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(100, 230)))
     env.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     env.setdefault('AMENT_PREFIX_PATH', sys.prefix)
-    profile = ROOT / 'config' / 'dds' / 'fastdds.xml'
-    if profile.exists():
-        env.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(profile))  # Jazzy
-        env.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(profile))  # Kilted
+    for variable in profile_variables(env):
+        env.setdefault(variable, str(ROOT / 'config' / 'dds' / 'fastdds.xml'))
 
 
 prepare_environment()

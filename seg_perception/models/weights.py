@@ -371,9 +371,14 @@ def _copy(
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise WeightsError(
+            f'{path}: the Python library safetensors is needed to read it and is not installed: '
+            f'pip install safetensors'
+        ) from error
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

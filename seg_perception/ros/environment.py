@@ -13,8 +13,6 @@ from pathlib import Path
 
 PACKAGE = 'seg_perception'
 DDS_PROFILE = Path('config', 'dds', 'fastdds.xml')
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
-"""Where Fast DDS looks for its profile: the first on Jazzy, the second on Kilted."""
 
 
 def find_share_file(relative: Path) -> Path | None:
@@ -30,6 +28,18 @@ def find_share_file(relative: Path) -> Path | None:
         if (folder / relative).is_file():
             return folder / relative
     return None
+
+
+def profile_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Where Fast DDS looks for its profile: both names where the distribution is not known.
+
+    The name changed with Fast DDS 3 (Kilted), which still reads the older one but warns about it.
+    """
+    older, newer = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+    distribution = environ.get('ROS_DISTRO', '')
+    if not distribution:
+        return older, newer
+    return (older,) if distribution in ('humble', 'iron', 'jazzy') else (newer,)
 
 
 def node_environment(
@@ -51,7 +61,7 @@ def node_environment(
     env.setdefault('PYTHONUNBUFFERED', '1')
     profile = find_share_file(DDS_PROFILE)
     if profile is not None:
-        for variable in PROFILE_VARIABLES:
+        for variable in profile_variables(env):
             env.setdefault(variable, str(profile))
     if domain_id is not None:
         env['ROS_DOMAIN_ID'] = str(domain_id)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from seg_perception.ros.environment import (
     DDS_PROFILE,
-    PROFILE_VARIABLES,
     find_share_file,
     node_environment,
     private_domain_id,
+    profile_variables,
 )
 
 
@@ -29,14 +29,14 @@ def test_defaults_fill_what_the_user_left_open():
     assert 'ROS_DOMAIN_ID' not in env
     profile = find_share_file(DDS_PROFILE)
     assert profile is not None
-    assert {env[variable] for variable in PROFILE_VARIABLES} == {str(profile)}
+    assert {env[variable] for variable in profile_variables({})} == {str(profile)}
 
 
 def test_the_users_choices_stay_but_for_the_domain():
     mine = {
         'AMENT_PREFIX_PATH': '/opt/ros',
         'ROS_DOMAIN_ID': '5',
-        **dict.fromkeys(PROFILE_VARIABLES, '/my.xml'),
+        **dict.fromkeys(profile_variables({}), '/my.xml'),
     }
     env = node_environment(mine, domain_id=150)
     assert env['ROS_DOMAIN_ID'] == '150'
@@ -44,6 +44,12 @@ def test_the_users_choices_stay_but_for_the_domain():
     assert {name: env[name] for name in mine if name != 'ROS_DOMAIN_ID'} == {
         name: value for name, value in mine.items() if name != 'ROS_DOMAIN_ID'
     }
+
+
+def test_the_profile_goes_by_the_name_the_distribution_reads():
+    assert profile_variables({'ROS_DISTRO': 'jazzy'}) == ('FASTRTPS_DEFAULT_PROFILES_FILE',)
+    assert profile_variables({'ROS_DISTRO': 'kilted'}) == ('FASTDDS_DEFAULT_PROFILES_FILE',)
+    assert len(profile_variables({})) == 2
 
 
 def test_private_domains_are_valid_and_not_the_common_ones():
