@@ -159,7 +159,8 @@ class SegmentationWorker(threading.Thread):
             ),
             task.topics,
         )
-        _answer(task.job, _describe(result), is_success=True)
+        if task.job.requests:
+            _answer(task.job, _describe(result), is_success=True)
         if not num_messages and not task.job.requests:
             camera.account.drop(DropReason.UNWANTED)
             return
