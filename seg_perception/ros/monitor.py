@@ -62,7 +62,7 @@ class MonitorOptions:
         minimum=0.0,
     )
     overlay_path: str = option(
-        'out/overlay.png',
+        '',
         'Where to save the overlays with the most of each class (up to four on one sheet); empty '
         'for nowhere.',
     )

@@ -133,6 +133,7 @@ class SegmentationNode(LifecycleNode):
             max_pixels=parameters.max_pixels,
             device=parameters.device,
             precision=parameters.precision,
+            channels_last=parameters.channels_last,
             compile=parameters.compile,
             cuda_graph=parameters.cuda_graph,
             num_threads=parameters.num_threads,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from seg_perception.backends import Precision
+from seg_perception.backends import Precision, Switch
 from seg_perception.errors import ConfigurationError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS
 from seg_perception.models import DEFAULT_MODEL
@@ -87,6 +87,11 @@ class Parameters:
         "Width and height of the model's input in pixels; [0, 0] for its card's.",
         minimum=0,
         maximum=8192,
+    )
+    channels_last: str = option(
+        'auto',
+        'Memory layout of the model; auto is channels last, which is quicker on CPUs and GPUs.',
+        choices=get_args(Switch),
     )
     compile: bool = option(False, 'Compile the model with torch.compile when configuring.')
     cuda_graph: bool = option(
