@@ -3,7 +3,8 @@
     ros2 launch seg_perception demo.launch.py rviz:=true
     ros2 launch seg_perception demo.launch.py source:=/path/to/video.mp4 seconds:=30
 
-Ends when the monitor ends. The model's arguments are those of ``segmentation.launch.py``.
+Ends with the first of its processes: when the monitor is done, RViz is closed or a node fails.
+The model's arguments are those of ``segmentation.launch.py``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
     OpaqueFunction,
+    RegisterEventHandler,
     Shutdown,
 )
 from launch.conditions import IfCondition
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -47,7 +51,10 @@ def generate_launch_description() -> LaunchDescription:
                 'seconds', default_value='', description='How long to run; for ever if empty.'
             ),
             DeclareLaunchArgument(
-                'overlay', default_value='', description='Where to save the overlay at the end.'
+                'overlay',
+                default_value='',
+                description='Where to save a picture of the overlays at the end; nowhere if '
+                'empty.',
             ),
             DeclareLaunchArgument(
                 'rviz',
@@ -55,6 +62,8 @@ def generate_launch_description() -> LaunchDescription:
                 choices=['true', 'false'],
                 description='Whether to open RViz with config/segmentation.rviz.',
             ),
+            # The monitor is done, RViz was closed, or something failed: the rest is of no use.
+            RegisterEventHandler(OnProcessExit(on_exit=end)),
             # First, as it also sets the DDS profile for the processes after it.
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(
@@ -67,10 +76,17 @@ def generate_launch_description() -> LaunchDescription:
                 package='rviz2',
                 executable='rviz2',
                 arguments=['-d', PathJoinSubstitution([SHARE, 'config', 'segmentation.rviz'])],
+                # What it says about the graphics card would bury the monitor's lines.
+                ros_arguments=['--log-level', 'warn'],
                 condition=IfCondition(LaunchConfiguration('rviz')),
             ),
         ]
     )
+
+
+def end(_event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Ends the demo with the first of its processes."""
+    return [] if context.is_shutdown else [Shutdown(reason='a process has ended')]
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -93,6 +109,5 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable='monitor_node',
             parameters=[{'image_topic': IMAGE, **given(MONITOR_PARAMETERS)}],
             output='screen',
-            on_exit=Shutdown(reason='the monitor has ended'),
         ),
     ]

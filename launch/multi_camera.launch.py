@@ -1,6 +1,6 @@
 """Starts one segmentation node for any number of cameras, which a YAML file names.
 
-    ros2 launch seg_perception multi_camera.launch.py config:=/path/to/cameras.yaml
+    ros2 launch seg_perception multi_camera.launch.py params_file:=/path/to/cameras.yaml
 
 The file is a parameter file of the node; ``config/multi_camera.yaml`` is an example. All cameras
 share one model in memory. The other arguments are those of ``segmentation.launch.py``.
@@ -22,7 +22,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument(
-                'config',
+                'params_file',
                 default_value=PathJoinSubstitution([SHARE, 'config', 'multi_camera.yaml']),
                 description='Parameter file (YAML) that names the cameras and their topics.',
             ),
@@ -30,7 +30,7 @@ def generate_launch_description() -> LaunchDescription:
                 PythonLaunchDescriptionSource(
                     PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
                 ),
-                launch_arguments={'params_file': LaunchConfiguration('config')}.items(),
+                launch_arguments={'params_file': LaunchConfiguration('params_file')}.items(),
             ),
         ]
     )

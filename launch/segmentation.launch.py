@@ -9,6 +9,7 @@ An argument that is not given is not passed on: the node's own defaults hold (se
 from __future__ import annotations
 
 import os
+import sys
 
 from launch import LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -120,7 +121,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=parameters,
         ros_arguments=['--log-level', given['log_level']],
         output='screen',
-        emulate_tty=True,
+        # Colours for people only: in a file they are noise.
+        emulate_tty=sys.stdout.isatty(),
     )
     return [*dds_profile(context), node]
 

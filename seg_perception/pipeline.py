@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from seg_perception.backends import ModelOutput, RunOptions, load_backend
-from seg_perception.errors import ConfigurationError
+from seg_perception.errors import ConfigurationError, InferenceError, InputError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
 from seg_perception.imaging.preprocess import Preprocessor, ResizeGeometry
 from seg_perception.models import DEFAULT_MODEL, ModelCard, resolve
@@ -75,7 +75,10 @@ class Segmenter:
             card = dataclasses.replace(
                 card, input=dataclasses.replace(card.input, size_hw=input_size_hw)
             )
+        if max_pixels < 1:
+            raise ConfigurationError(f'expected max_pixels of at least 1, got {max_pixels}')
         self.card = card
+        self._confidence_threshold = 0.0
         self.confidence_threshold = confidence_threshold
         self._backend = load_backend(card, weights_path, RunOptions(**run_options))
         self._samplers: dict[tuple[Any, ...], GridSampler] = {}
@@ -109,6 +112,29 @@ class Segmenter:
     def classes(self) -> ClassTable:
         """What the label values mean."""
         return self.card.classes
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the model gives scores; one that gives labels only has no confidence."""
+        return self.card.output.kind != 'labels'
+
+    @property
+    def confidence_threshold(self) -> float:
+        """Pixels less sure than this probability get the unlabelled id."""
+        return self._confidence_threshold
+
+    @confidence_threshold.setter
+    def confidence_threshold(self, threshold: float) -> None:
+        if not 0.0 <= threshold <= 1.0:
+            raise ConfigurationError(
+                f'confidence_threshold: expected a probability of 0 to 1, got {threshold}'
+            )
+        if threshold > 0.0 and not self.has_confidence:
+            raise ConfigurationError(
+                f'confidence_threshold: expected 0, because {self.card.name} gives labels without '
+                f'scores, got {threshold}; use a model whose output is logits'
+            )
+        self._confidence_threshold = threshold
 
     @property
     def device(self) -> torch.device:
@@ -148,8 +174,15 @@ class Segmenter:
 
         Raises:
             InputError: an image cannot be used; none is segmented then.
-            InferenceError: the model failed.
+            InferenceError: the model failed, or gave something that is not a number.
+            ConfigurationError: ``output_size_hw`` cannot be.
         """
+        if output_size_hw is not None and not (
+            len(output_size_hw) == 2 and min(output_size_hw) > 0
+        ):
+            raise ConfigurationError(
+                f'expected output_size_hw of two positive numbers, got {output_size_hw}'
+            )
         if not images:
             return []
         timings_ms: dict[str, float] = {}
@@ -162,7 +195,7 @@ class Segmenter:
             for batch_B3HW, indices, geometries in batches:
                 for part in _parts(len(indices), self._backend.max_batch):
                     with self._timed(timings_ms, 'infer'):
-                        output = self._backend.infer(batch_B3HW[part])
+                        output = self._infer(batch_B3HW[part])
                     with self._timed(timings_ms, 'postprocess'):
                         tensors = [
                             self._finish(output, i, geometry, confidence, output_size_hw)
@@ -182,6 +215,34 @@ class Segmenter:
             for i, frame in enumerate(frames)
         ]
 
+    def upsampled_logits(self, image: Image) -> torch.Tensor:
+        """The model's own scores at the image's size, before temperature; for calibration.
+
+        `segment` never makes them: they are large, and labels and confidence do not need them.
+
+        Args:
+            image: see `segment`.
+
+        Returns:
+            (C, Y, X) float32 on the model's device.
+
+        Raises:
+            InputError: the image cannot be used.
+            InferenceError: the model failed or gives no logits.
+        """
+        with torch.inference_mode():
+            [(batch_B3HW, _, [geometry])] = self._preprocessor([self._to_frame(image)])
+            output = self._infer(batch_B3HW)
+            if output.logits_BCHW is None or output.is_probabilities:
+                raise InferenceError(
+                    f'{self.card.name}: expected a model that gives logits, '
+                    f'got {self.card.output.kind}'
+                )
+            logits_CHW = output.logits_BCHW[0]
+            grid_hw = tuple(logits_CHW.shape[1:])
+            sampler = self._sampler(grid_hw, geometry, geometry.source_hw)
+            return torch.stack([sampler.resample(logits_HW) for logits_HW in logits_CHW])
+
     def close(self) -> None:
         """Frees the model's memory, on the device too; the segmenter cannot be used afterwards."""
         self._samplers.clear()
@@ -198,12 +259,31 @@ class Segmenter:
     ) -> None:
         self.close()
 
+    def _infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
+        output = self._backend.infer(batch_B3HW)
+        if output.logits_BCHW is not None and output.logits_BCHW.isnan().any():
+            raise InferenceError(
+                f'{self.card.name}: expected numbers, got NaN; try precision fp32, and check the '
+                f'weights'
+            )
+        return output
+
     def _to_frame(self, image: Image) -> Frame:
         if isinstance(image, Frame):
             return image
         if isinstance(image, CompressedFrame):
             return decode(image, max_pixels=self._max_pixels)
-        return Frame.from_array(image, 'mono8' if image.ndim == 2 else 'rgb8')
+        is_gray = isinstance(image, np.ndarray) and image.ndim == 2
+        is_rgb = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3
+        if not (is_gray or is_rgb) or image.dtype != np.uint8:
+            got = (
+                f'{image.dtype} of shape {image.shape}' if hasattr(image, 'dtype') else type(image)
+            )
+            raise InputError(
+                f'expected a Frame, a CompressedFrame, or a uint8 array of shape (Y, X, 3) in RGB '
+                f'or (Y, X) in grey, got {got}; for other pixels use Frame.from_array'
+            )
+        return Frame.from_array(image, 'mono8' if is_gray else 'rgb8')
 
     def _finish(
         self,
@@ -228,7 +308,7 @@ class Segmenter:
             return [self._as_label_dtype(labels_YX)]
         scores_CHW = logits_CHW.float()
         if not output.is_probabilities:
-            scores_CHW = scores_CHW.softmax(0)
+            scores_CHW = (scores_CHW / self.card.output.temperature).softmax(0)
         probability_YX = sampler.resample(scores_CHW.amax(0))
         if is_thresholded:
             labels_YX[probability_YX < self.confidence_threshold] = self.classes.unlabeled_id

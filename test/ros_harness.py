@@ -333,14 +333,12 @@ class Spawner:
     ) -> Process:
         """Starts any command in the same manner."""
         name = name or Path(command[0]).name
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
         process = Process(
             name,
             command,
             self.folder / f'{len(self._started)}_{name}.log',
             {
                 **os.environ,
-                'PYTHONPATH': path,
                 'PYTHONUNBUFFERED': '1',
                 'PYTHONFAULTHANDLER': '1',
                 'RCUTILS_COLORIZED_OUTPUT': '0',

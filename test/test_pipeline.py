@@ -13,7 +13,13 @@ from photographs import astronaut
 
 import seg_perception
 from seg_perception import Frame, Segmenter
-from seg_perception.errors import ConfigurationError, ModelNotFoundError
+from seg_perception.backends import ModelOutput
+from seg_perception.errors import (
+    ConfigurationError,
+    InferenceError,
+    InputError,
+    ModelNotFoundError,
+)
 from seg_perception.imaging import encode
 from seg_perception.models import resolve
 from seg_perception.models.nets import build
@@ -138,6 +144,44 @@ def test_output_size(segmenter, image):
     corners = np.stack([full.labels_YX[i::2, j::2] for i in (0, 1) for j in (0, 1)])
     agreement = (corners == half.labels_YX).any(0)
     assert agreement.mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        np.zeros((4, 5, 3), np.float32),
+        np.zeros((4, 5, 4), np.uint8),
+        np.zeros((3, 40, 50), np.uint8),
+        np.zeros((4, 5), np.uint16),
+        [[1, 2], [3, 4]],
+    ],
+)
+def test_arrays_that_are_no_rgb_images_are_refused(segmenter, wrong):
+    with pytest.raises(InputError, match=r'expected a Frame, a CompressedFrame, or a uint8 array'):
+        segmenter.segment([wrong])
+
+
+@pytest.mark.parametrize('size_hw', [(0, 5), (-3, 4), (5,)])
+def test_output_sizes_that_cannot_be_are_refused(segmenter, image, size_hw):
+    with pytest.raises(ConfigurationError, match='expected output_size_hw'):
+        segmenter.segment([image], output_size_hw=size_hw)
+
+
+@pytest.mark.parametrize('threshold', [float('nan'), 7.0, -0.1])
+def test_thresholds_that_cannot_be_are_refused(segmenter, threshold):
+    with pytest.raises(ConfigurationError, match='confidence_threshold: expected'):
+        segmenter.confidence_threshold = threshold
+
+
+def test_a_model_that_gives_nan_is_not_believed(segmenter, image, monkeypatch):
+    infer = segmenter._backend.infer
+    monkeypatch.setattr(
+        segmenter._backend,
+        'infer',
+        lambda batch: ModelOutput(logits_BCHW=infer(batch).logits_BCHW * float('nan')),
+    )
+    with pytest.raises(InferenceError, match='expected numbers, got NaN'):
+        segmenter.segment([image])
 
 
 def test_unknown_options_and_models_are_refused():

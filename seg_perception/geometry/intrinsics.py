@@ -41,8 +41,22 @@ class Intrinsics:
         """
         if min(*self.size_wh, *size_wh) < 1:
             raise GeometryError(f'expected positive image sizes, got {self.size_wh} and {size_wh}')
-        scale_x = size_wh[0] / self.size_wh[0]
-        scale_y = size_wh[1] / self.size_wh[1]
+        return self._scaled(size_wh, size_wh[0] / self.size_wh[0], size_wh[1] / self.size_wh[1])
+
+    def binned(self, binning_xy: tuple[int, int]) -> Intrinsics:
+        """The calibration of an image whose pixels are blocks of this one's.
+
+        Columns and rows that do not fill a block are lost, as in the sensor.
+
+        Raises:
+            GeometryError: a block is larger than the image, or not positive.
+        """
+        size_wh = self.size_wh[0] // binning_xy[0], self.size_wh[1] // binning_xy[1]
+        if min(*binning_xy, *size_wh) < 1:
+            raise GeometryError(f'expected binning within {self.size_wh}, got {binning_xy}')
+        return self._scaled(size_wh, 1.0 / binning_xy[0], 1.0 / binning_xy[1])
+
+    def _scaled(self, size_wh: tuple[int, int], scale_x: float, scale_y: float) -> Intrinsics:
         return replace(
             self,
             size_wh=size_wh,

@@ -49,6 +49,9 @@ _NEXT_MARKER = re.compile(rb'\xff([^\x00\xff\xd0-\xd7])', re.DOTALL)
 # Each scan of a progressive file costs a pass over the whole image. Encoders make about ten;
 # a small file with thousands is an attack.
 _MAX_SCANS = 100
+# Whole megabytes of empty segments would keep the walk, and all other callbacks, busy for seconds.
+_MAX_PARTS = 20_000
+_FILL = re.compile(rb'\xff+')
 
 # What OpenCV decodes to, by (bits, channels) and whether colours were stored as red, green, blue.
 _DECODED_ENCODINGS = {
@@ -282,7 +285,7 @@ def _walk_jpeg(data: memoryview, max_pixels: int) -> _Header:
     size_hw: tuple[int, int] | None = None
     num_scans = 0
     position = 2
-    while True:
+    for _ in range(_MAX_PARTS):
         if position + 2 > len(data):
             raise _truncated('JPEG', len(data), 'its end marker (ff d9)')
         if data[position] != 0xFF:
@@ -292,7 +295,8 @@ def _walk_jpeg(data: memoryview, max_pixels: int) -> _Header:
             )
         marker = data[position + 1]
         if marker == 0xFF:  # fill
-            position += 1
+            filled = _FILL.match(data, position)
+            position = filled.end() - 1 if filled else position + 1
             continue
         if marker == _EOI:
             break
@@ -324,6 +328,8 @@ def _walk_jpeg(data: memoryview, max_pixels: int) -> _Header:
             if found is None:
                 raise _truncated('JPEG', len(data), 'its end marker (ff d9)')
             position = found.start()
+    else:
+        raise CompressedImageError(f'corrupt JPEG: it has more than {_MAX_PARTS} markers')
     if size_hw is None or num_scans == 0:
         raise CompressedImageError('corrupt JPEG: it ends before any pixels')
     return _Header('jpeg', *size_hw, position + 2)
@@ -334,7 +340,7 @@ def _walk_png(data: memoryview, max_pixels: int) -> _Header:
     size_hw: tuple[int, int] | None = None
     has_pixels = False
     position = len(_PNG_SIGNATURE)
-    while True:
+    for _ in range(_MAX_PARTS):
         if position + 12 > len(data):
             raise _truncated('PNG', len(data), 'its end chunk (IEND)')
         length, kind = struct.unpack_from('>I4s', data, position)
@@ -361,6 +367,8 @@ def _walk_png(data: memoryview, max_pixels: int) -> _Header:
         position = end
         if kind == b'IEND':
             break
+    else:
+        raise CompressedImageError(f'corrupt PNG: it has more than {_MAX_PARTS} chunks')
     if not has_pixels:
         raise CompressedImageError('corrupt PNG: it ends before any pixels')
     return _Header('png', *size_hw, position)

@@ -22,6 +22,7 @@
     output:                                      # optional
       kind: logits                               # logits, probabilities or labels
       align_corners: false                       # how the net's training upsampled the logits
+      temperature: 1.0                           # optional: logits are divided by it (calibration)
     classes:
       names: [background, aeroplane, …]          # position = id
       colors_rgb: [[0, 0, 0], [128, 0, 0], …]    # optional
@@ -196,16 +197,24 @@ class OutputSpec:
         kind: ``logits`` (softmax gives probabilities), ``probabilities`` (already softmaxed) or
             ``labels`` (class ids; no confidence can be had).
         align_corners: how logits are to be upsampled, as in ``torch.nn.functional.interpolate``.
+        temperature: logits are divided by it before the softmax that gives the confidence, so
+            that 0.8 means right in 80 of 100 pixels (C. Guo et al., arXiv:1706.04599). Labels do
+            not depend on it.
 
     Raises:
-        ModelCardError: an unknown kind.
+        ModelCardError: an unknown kind, or a temperature that cannot be.
     """
 
     kind: OutputKind = 'logits'
     align_corners: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice('output.kind', self.kind, get_args(OutputKind))
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            fail('output.temperature', 'a positive number', self.temperature)
+        if self.temperature != 1.0 and self.kind != 'logits':
+            fail('output.temperature', f'none, because {self.kind} have none', self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +345,7 @@ def card_from_mapping(document: object) -> ModelCard:
     output_spec = OutputSpec(
         kind=cast(OutputKind, scores.text('kind', 'logits')),
         align_corners=scores.boolean('align_corners', False),
+        temperature=scores.number('temperature', 1.0),
     )
     scores.finish()
     made = ModelCard(

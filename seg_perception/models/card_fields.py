@@ -40,6 +40,11 @@ class Fields:
             return default
         return value
 
+    def has(self, key: str) -> bool:
+        """Whether the field is there; asking makes it a known one."""
+        self._asked.append(key)
+        return self._values.get(key) is not None
+
     def finish(self) -> None:
         """Fails where the mapping has fields that nobody asked for."""
         for key in self._values:
@@ -91,6 +96,13 @@ class Fields:
         if value is not None and type(value) is not int:
             fail(self._name(key), 'an integer', value)
         return value
+
+    def number(self, key: str, default: float = _REQUIRED) -> float:
+        """An integer or a float, as a float; booleans are none."""
+        value = self._get(key, default)
+        if type(value) not in (int, float):
+            fail(self._name(key), 'a number', value)
+        return float(value)
 
     def integers(self, key: str) -> tuple[int, ...]:
         """A list of integers."""

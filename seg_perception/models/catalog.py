@@ -15,6 +15,7 @@ from pathlib import Path
 from seg_perception.errors import ModelCardError, ModelNotFoundError
 from seg_perception.models.card import FORMAT_BY_SUFFIX, ModelCard, load_card
 from seg_perception.models.graph_facts import read_graph_facts
+from seg_perception.models.weights import sha256_of
 
 FOLDERS_VARIABLE = 'SEG_PERCEPTION_MODELS'
 CARD_FILE = 'card.yaml'
@@ -33,7 +34,8 @@ def resolve(model: str | Path) -> ModelCard:
         model: a catalog name; a card (``.yaml``); a folder with a ``card.yaml``; or a model file
             (``.onnx``, ``.tflite``, ``.pt2``, ``.safetensors``, ``.pth``, ``.pt``) with its card
             beside it: same name with ``.yaml``, else ``card.yaml``. An ONNX file may carry the
-            card's text itself, as metadata ``seg_perception_card``. With a model file the card's
+            card's text itself, as metadata ``seg_perception_card``. A file that the catalog knows
+            by its SHA-256 needs no card beside it. With a model file the card's
             ``weights.uri`` becomes that file; its hash, where the card has one, still holds.
 
     Raises:
@@ -85,10 +87,24 @@ def _card_of_file(path: Path) -> ModelCard:
     facts = read_graph_facts(path, weights_format)
     if facts.card is not None:
         return _with_file(facts.card, path)
+    if (known := _known_by_hash(path, weights_format)) is not None:
+        return _with_file(known, path)
     raise ModelCardError(
         f'{path}: expected a model card at {beside}, found none; nothing in the file says '
         f'{facts.unknown}. Write it, replacing each ???:\n\n{facts.template(path, weights_format)}'
     )
+
+
+def _known_by_hash(path: Path, weights_format: str) -> ModelCard | None:
+    """The catalog's card for exactly this file, under whatever name it lies here."""
+    digest = ''
+    for card_path in _catalog().values():
+        card = load_card(card_path)
+        if card.weights.format == weights_format and card.weights.sha256:
+            digest = digest or sha256_of(path)
+            if card.weights.sha256 == digest:
+                return card
+    return None
 
 
 def _with_file(card: ModelCard, path: Path) -> ModelCard:

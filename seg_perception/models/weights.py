@@ -318,8 +318,8 @@ def _download(
 ) -> None:
     """Downloads into ``target``, which appears only when complete and verified."""
     remedy = (
-        f'put the file at {target}, or give its path as weights_path (node parameter '
-        f"'weights'); ${CACHE_VARIABLE} moves the cache"
+        f'put the file at {target}, or give its path as weights_path; '
+        f'${CACHE_VARIABLE} moves the cache'
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

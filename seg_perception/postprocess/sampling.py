@@ -23,7 +23,8 @@ import torch
 
 from seg_perception.imaging.preprocess import ResizeGeometry
 
-_MAX_DENSE_BYTES = 64 * 2**20
+_MAX_BLOCK_BYTES = 64 * 2**20
+_HUGE = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class AxisSampling:
         matrix = torch.zeros(num_samples, len(self.low), device=self.low.device)
         matrix.scatter_add_(0, self.low[None], 1.0 - self.fraction[None])
         return matrix.scatter_add_(0, self.high[None], self.fraction[None])
+
+    def part(self, start: int, stop: int) -> AxisSampling:
+        """The same for some of the pixels."""
+        pixels = slice(start, stop)
+        return AxisSampling(self.low[pixels], self.high[pixels], self.fraction[pixels])
 
     def nearest(self) -> torch.Tensor:
         """Index of the sample closest to each pixel."""
@@ -120,11 +126,17 @@ class GridSampler:
         Returns:
             (Y, X), uint8 up to 255 classes and int32 above; ties go to the lower id.
         """
-        # float32 decides ties and near-ties the same way on every device and precision.
-        logits_CHW = logits_CHW.float()
-        if self._on_cpu:
-            return self._labels_by_segments(logits_CHW)
-        return self._labels_dense(logits_CHW)
+        # Infinite scores (a class that is masked out) would make NaN of what lies between them.
+        logits_CHW = logits_CHW.float().nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
+        num_rows, num_columns = self._output_hw
+        make = self._labels_by_segments if self._on_cpu else self._labels_dense
+        # Both ways may need all classes at many pixels at once; blocks of rows bound that.
+        block = max(1, _MAX_BLOCK_BYTES // (4 * logits_CHW.shape[0] * num_columns))
+        if block >= num_rows:
+            return make(logits_CHW, self._rows)
+        return torch.cat(
+            [make(logits_CHW, self._rows.part(y, y + block)) for y in range(0, num_rows, block)]
+        )
 
     def resample(self, values_HW: torch.Tensor) -> torch.Tensor:
         """Bilinear interpolation of one channel: (H, W) floats to (Y, X) float32; NaN gives 0."""
@@ -139,13 +151,11 @@ class GridSampler:
         """The closest grid sample at every output pixel, for models that give only labels."""
         return labels_HW[self._rows.nearest()][:, self._columns.nearest()]
 
-    def _labels_by_segments(self, logits_CHW: torch.Tensor) -> torch.Tensor:
-        """As `labels`, on the CPU: whole segments of a row at a time."""
+    def _labels_by_segments(self, logits_CHW: torch.Tensor, rows: AxisSampling) -> torch.Tensor:
+        """As `labels`, for some rows, on the CPU: whole segments of a row at a time."""
         logits_HWC = logits_CHW.permute(1, 2, 0).contiguous()
         rows_YWC = torch.lerp(
-            logits_HWC[self._rows.low],
-            logits_HWC[self._rows.high],
-            self._rows.fraction[:, None, None],
+            logits_HWC[rows.low], logits_HWC[rows.high], rows.fraction[:, None, None]
         )
         winners_YW = rows_YWC.argmax(-1)
         narrow_YW = winners_YW.to(_label_dtype(logits_CHW.shape[0])).numpy()
@@ -183,26 +193,17 @@ class GridSampler:
         x_P = np.repeat(first_W[w_S.numpy()], num_pixels_S) + steps_P
         return np.repeat(y_S.numpy(), num_pixels_S), x_P
 
-    def _labels_dense(self, logits_CHW: torch.Tensor) -> torch.Tensor:
-        num_classes = logits_CHW.shape[0]
-        num_rows, num_columns = self._output_hw
-        dtype = _label_dtype(num_classes)
-        labels = torch.empty(self._output_hw, dtype=dtype, device=logits_CHW.device)
-        block = max(1, _MAX_DENSE_BYTES // (4 * num_classes * num_columns))
-        for start in range(0, num_rows, block):
-            rows = slice(start, start + block)
-            part = torch.lerp(
-                logits_CHW[:, self._rows.low[rows]],
-                logits_CHW[:, self._rows.high[rows]],
-                self._rows.fraction[rows, None],
-            )
-            part = torch.lerp(
-                part[:, :, self._columns.low],
-                part[:, :, self._columns.high],
-                self._columns.fraction,
-            )
-            labels[rows] = part.argmax(0).to(dtype)
-        return labels
+    def _labels_dense(self, logits_CHW: torch.Tensor, rows: AxisSampling) -> torch.Tensor:
+        """As `labels`, for some rows, without a wait for the device: all classes everywhere."""
+        scores_CYW = torch.lerp(
+            logits_CHW[:, rows.low], logits_CHW[:, rows.high], rows.fraction[:, None]
+        )
+        scores_CYX = torch.lerp(
+            scores_CYW[:, :, self._columns.low],
+            scores_CYW[:, :, self._columns.high],
+            self._columns.fraction,
+        )
+        return scores_CYX.argmax(0).to(_label_dtype(logits_CHW.shape[0]))
 
 
 def _crossings(
@@ -224,6 +225,9 @@ def _crossings(
     scores_SC = torch.lerp(left_SC, right_SC, crossing_S1)
     both_S = torch.maximum(scores_SC.gather(1, first_S1), scores_SC.gather(1, second_S1))[:, 0]
     is_mixed_S = scores_SC.amax(1) > both_S
+    # Exactly at the crossing both win, and the lower id is taken.
+    just_before_S1 = torch.nextafter(crossing_S1, torch.tensor(-1.0))
+    crossing_S1 = torch.where(second_S1 < first_S1, just_before_S1, crossing_S1)
     crossing_YW = torch.full(differs_YW.shape, 2.0)
     crossing_YW[y_S, w_S] = crossing_S1[:, 0]
     return crossing_YW, (y_S[is_mixed_S], w_S[is_mixed_S])

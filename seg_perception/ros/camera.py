@@ -8,12 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from seg_perception.errors import EncodingError, GeometryError, InputError
+from seg_perception.errors import (
+    ConfigurationError,
+    EncodingError,
+    GeometryError,
+    InputError,
+)
 from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import check_compressed, check_frame
 from seg_perception.ros import qos
@@ -94,11 +100,14 @@ class Camera:
         self._mailboxes = mailboxes
         self._log = log
         group = parameters()
-        image_topic = node.resolve_topic_name(group.image_topic)
+        image_topic = self._resolved('image_topic', group.image_topic)
         namespace = image_topic.rsplit('/', 1)[0]
         self._is_compressed = group.transport == 'compressed'
         self.image_topic = f'{image_topic}/compressed' if self._is_compressed else image_topic
-        self.camera_info_topic = group.camera_info_topic or f'{namespace}/camera_info'
+        # Subscribing applies remappings once more, so a raw topic goes there as it was given.
+        self._given_topic = self.image_topic if self._is_compressed else group.image_topic
+        self._given_camera_info_topic = group.camera_info_topic or f'{namespace}/camera_info'
+        self.camera_info_topic = self._resolved('camera_info_topic', self._given_camera_info_topic)
         self.namespace = f'{namespace}/segmentation'
         self.outputs = outputs(self.namespace)
         self.is_enabled = True
@@ -106,6 +115,7 @@ class Camera:
         self._subscriptions: list[Subscription] = []
         self._requests: list[Request] = []
         self._next_due_s = 0.0
+        self._listening_since_s = 0.0
 
     def wants_images(self, *, is_lazy: bool) -> bool:
         """Whether there is a reason to listen to the camera."""
@@ -118,20 +128,28 @@ class Camera:
         """Whether the node is subscribed to the camera now."""
         return bool(self._subscriptions)
 
+    @property
+    def listening_s(self) -> float | None:
+        """Seconds since the node subscribed to the camera; None where it is not subscribed."""
+        return time.monotonic() - self._listening_since_s if self.is_listening else None
+
     def listen(self, is_wanted: bool) -> None:
-        """Subscribes to the camera or leaves it."""
+        """Subscribes to the camera or leaves it; where that fails, says why and tries again."""
         if is_wanted == self.is_listening:
             return
         if not is_wanted:
-            for subscription in self._subscriptions:
-                self._node.destroy_subscription(subscription)
-            self._subscriptions = []
+            self._leave()
             return
-        if self._is_compressed:
-            self._subscribe(CompressedImage, self.image_topic, self._on_compressed)
-        else:
-            self._subscribe(Image, self.image_topic, self._on_image)
-        self._subscribe(CameraInfo, self.camera_info_topic, self._on_camera_info)
+        self._listening_since_s = time.monotonic()
+        try:
+            if self._is_compressed:
+                self._subscribe(CompressedImage, self._given_topic, self._on_compressed)
+            else:
+                self._subscribe(Image, self._given_topic, self._on_image)
+            self._subscribe(CameraInfo, self._given_camera_info_topic, self._on_camera_info)
+        except Exception as error:  # rclpy's own, such as QoS overrides that cannot be
+            self._leave()
+            self._log.error(self.name, f'cannot subscribe: {type(error).__name__}: {error}')
 
     def request(self) -> Request:
         """Asks for the next frame, whether enabled or not and however soon it comes."""
@@ -152,7 +170,6 @@ class Camera:
             return intrinsics
         self._log.warning(
             self.name,
-            'camera_info size',
             f'{self.camera_info_topic} describes images of {intrinsics.size_wh[0]}x'
             f'{intrinsics.size_wh[1]}, {self.image_topic} has {frame.width}x{frame.height}: '
             'no camera_info is published until they agree',
@@ -163,12 +180,27 @@ class Camera:
         """Counts a frame that cannot be used and says why."""
         is_unsupported = isinstance(error, EncodingError)
         self.account.drop(DropReason.UNSUPPORTED if is_unsupported else DropReason.MALFORMED)
-        self._log.warning(self.name, type(error).__name__, f'{self.image_topic}: {error}')
+        self._log.warning(self.name, f'{self.image_topic}: {error}')
 
     def close(self) -> None:
         """Leaves the camera and removes the publishers."""
         self.listen(False)
         self.outputs.destroy()
+
+    def _leave(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def _resolved(self, parameter: str, topic: str) -> str:
+        """A topic name with namespace and remappings applied."""
+        try:
+            return str(self._node.resolve_topic_name(topic))
+        except (NameValidationException, RuntimeError) as error:
+            raise ConfigurationError(
+                f"parameter {self.name}.{parameter}: expected a topic name, got '{topic}': "
+                f'{" ".join(str(error).split())}'
+            ) from error
 
     def _subscribe(self, message_type: Any, topic: str, callback: Callable[[Any], None]) -> None:
         subscription = self._node.create_subscription(
@@ -187,6 +219,7 @@ class Camera:
             check_frame(frame, max_pixels=self._max_pixels)
         except InputError as error:
             self.reject(error)
+            self.refuse_requests(str(error))
         else:
             self._accept(frame)
 
@@ -197,6 +230,7 @@ class Camera:
             check_compressed(frame, max_pixels=self._max_pixels)
         except InputError as error:
             self.reject(error)
+            self.refuse_requests(str(error))
         else:
             self._accept(frame)
 
@@ -234,4 +268,4 @@ class Camera:
         try:
             self._intrinsics = camera_info_to_intrinsics(message)
         except GeometryError as error:
-            self._log.warning(self.name, 'camera_info', f'{self.camera_info_topic}: {error}')
+            self._log.warning(self.name, f'{self.camera_info_topic}: {error}')

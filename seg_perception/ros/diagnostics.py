@@ -17,25 +17,24 @@ UNUSABLE = (DropReason.MALFORMED, DropReason.UNSUPPORTED)
 
 
 def camera_status(
-    name: str, topic: str, is_listening: bool, account: Snapshot
+    name: str, topic: str, listening_s: float | None, account: Snapshot
 ) -> DiagnosticStatus:
     """The status of one camera.
 
     Args:
         name: full name of the status, e.g. ``'segmentation: front'``.
         topic: the camera's image topic, shown as hardware_id.
-        is_listening: whether the node is subscribed to it now.
+        listening_s: seconds since the node subscribed to it; None where it is not subscribed.
         account: its counts and times.
     """
     recent = [r for r, age_s in account.since_drop_s.items() if age_s < RECENT_S]
     unusable = [f'{account.dropped[r]} {r.value}' for r in UNUSABLE if r in recent]
     level, message = DiagnosticStatus.OK, f'{account.rate_hz:.1f} Hz'
-    if not is_listening:
-        message = 'idle: nobody listens to an output'
-    elif account.age_s is None:
-        level, message = DiagnosticStatus.WARN, f'no image received on {topic} yet'
-    elif account.age_s > SILENT_AFTER_S:
-        level, message = DiagnosticStatus.WARN, f'no image on {topic} for {account.age_s:.1f} s'
+    age_s = min(s for s in (account.age_s, listening_s, math.inf) if s is not None)
+    if listening_s is None:
+        message = 'not listening: no output is wanted, or the node is disabled or inactive'
+    elif age_s > SILENT_AFTER_S:
+        level, message = DiagnosticStatus.WARN, f'no image on {topic} for {age_s:.1f} s'
     elif DropReason.MODEL_ERROR in recent:
         num_failed = account.dropped[DropReason.MODEL_ERROR]
         level, message = DiagnosticStatus.ERROR, f'the model failed on {num_failed} frames'

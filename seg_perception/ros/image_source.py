@@ -12,7 +12,7 @@ import time
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
@@ -336,10 +336,10 @@ def _info_message(intrinsics: Intrinsics, stamp: Time, frame_id: str) -> CameraI
     return message
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Entry point of ``image_source_node``."""
-    return run_node(ImageSourceNode)
+    run_node(ImageSourceNode)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

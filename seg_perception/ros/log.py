@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import Any
 
 THROTTLE_S = 5.0
+_MAX_KINDS = 200
 
 
 class ThrottledLog:
     """Repeats a message about the same subject and kind at most every few seconds.
+
+    Messages that differ only in their numbers are of one kind.
 
     Args:
         logger: an rclpy logger.
@@ -21,27 +25,29 @@ class ThrottledLog:
         self._logger = logger
         self._throttle_s = throttle_s
         self._lock = threading.Lock()
-        self._last_s: dict[tuple[str, str], float] = {}
-        self._suppressed: dict[tuple[str, str], int] = {}
+        self._last_s: dict[str, float] = {}
+        self._num_suppressed: dict[str, int] = {}
 
-    def warning(self, subject: str, kind: str, message: str) -> None:
-        """Logs ``subject: message``, or counts it where the kind was logged just now."""
-        if (text := self._due(subject, kind, message)) is not None:
+    def warning(self, subject: str, message: str) -> None:
+        """Logs ``subject: message``, or counts it where its kind was logged just now."""
+        if (text := self._due(f'{subject}: {message}')) is not None:
             self._logger.warning(text)
 
-    def error(self, subject: str, kind: str, message: str) -> None:
+    def error(self, subject: str, message: str) -> None:
         """As `warning`, at error level."""
-        if (text := self._due(subject, kind, message)) is not None:
+        if (text := self._due(f'{subject}: {message}')) is not None:
             self._logger.error(text)
 
-    def _due(self, subject: str, kind: str, message: str) -> str | None:
-        key = (subject, kind)
+    def _due(self, text: str) -> str | None:
+        kind = re.sub(r'\d+', '#', text)
         now_s = time.monotonic()
         with self._lock:
-            if now_s - self._last_s.get(key, -self._throttle_s) < self._throttle_s:
-                self._suppressed[key] = self._suppressed.get(key, 0) + 1
+            # Whoever sends a new kind with every frame must not fill the log or the memory.
+            if kind not in self._last_s and len(self._last_s) >= _MAX_KINDS:
+                kind, text = '', 'more kinds of trouble than can be told apart, such as ' + text
+            if now_s - self._last_s.get(kind, -self._throttle_s) < self._throttle_s:
+                self._num_suppressed[kind] = self._num_suppressed.get(kind, 0) + 1
                 return None
-            self._last_s[key] = now_s
-            num_suppressed = self._suppressed.pop(key, 0)
-        more = f' ({num_suppressed} more like it before)' if num_suppressed else ''
-        return f'{subject}: {message}{more}'
+            self._last_s[kind] = now_s
+            num_suppressed = self._num_suppressed.pop(kind, 0)
+        return text + (f' ({num_suppressed} more like it before)' if num_suppressed else '')

@@ -67,8 +67,8 @@ class Mailboxes(Generic[Item]):
             if not self._is_open:
                 return []
             chosen = sorted(self._slots, key=lambda camera: self._passes[camera])[:max_items]
+            self._served_pass = max(self._served_pass, self._passes[chosen[0]])
             for camera in chosen:
-                self._served_pass = max(self._served_pass, self._passes[camera])
                 self._passes[camera] += 1.0 / weights.get(camera, 1.0)
             return [(camera, self._slots.pop(camera)) for camera in chosen]
 

@@ -57,12 +57,12 @@ def image_to_frame(message: Image, camera: str = '') -> Frame:
 def _through_cv_bridge(message: Image) -> Image:
     """The image as cv_bridge makes rgb8 of it; itself where cv_bridge is not installed."""
     try:
-        from cv_bridge import CvBridge, CvBridgeError
+        from cv_bridge import CvBridge
     except ImportError:
         return message
     try:
         pixels = CvBridge().imgmsg_to_cv2(message, 'rgb8')
-    except (CvBridgeError, ValueError, TypeError) as error:
+    except Exception as error:  # its own, OpenCV's and NumPy's, by encoding and version
         raise EncodingError(
             f'neither this package nor cv_bridge can make a colour image of encoding '
             f"'{message.encoding}': {error}"
@@ -129,9 +129,7 @@ def camera_info_to_intrinsics(message: CameraInfo) -> Intrinsics:
         d=tuple(float(v) for v in message.d),
         r=tuple(float(v) for v in message.r),
     )
-    if binning == (1, 1):
-        return cropped
-    return cropped.resized((cropped_wh[0] // binning[0], cropped_wh[1] // binning[1]))
+    return cropped.binned(binning)
 
 
 def intrinsics_to_camera_info(intrinsics: Intrinsics, header: Header) -> CameraInfo:

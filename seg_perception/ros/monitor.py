@@ -6,11 +6,10 @@ Run it with ``ros2 run seg_perception monitor_node`` or ``python -m seg_percepti
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import cv2
 import numpy as np
@@ -284,10 +283,10 @@ def _frame_of(message: Image) -> Frame:
     )
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Entry point of ``monitor_node``."""
-    return run_node(MonitorNode)
+    run_node(MonitorNode)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -10,10 +10,13 @@ import time
 import traceback
 from collections.abc import Generator
 from functools import partial
+from typing import NoReturn
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
@@ -46,14 +49,16 @@ class SegmentationNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__('segmentation')
-        self._settings = params.declare(self)
-        self._log = ThrottledLog(self.get_logger())
+        # First what destroy_node needs: declaring the parameters may fail.
         self._segmenter: Segmenter | None = None
         self._cameras: dict[str, Camera] = {}
         self._mailboxes: Mailboxes[Job] = Mailboxes(Job.inherit)
         self._worker: SegmentationWorker | None = None
         self._is_enabled = True
         self._failure = ''
+        self._settings = params.declare(self)
+        self._log = ThrottledLog(self.get_logger())
+        self._answer_impossible_transitions()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_service(SetBool, '~/enable', self._on_enable)
         # A group of its own: while it awaits a frame, the callback that brings it must run.
@@ -61,10 +66,12 @@ class SegmentationNode(LifecycleNode):
             Trigger,
             '~/segment',
             self._on_segment,
-            callback_group=MutuallyExclusiveCallbackGroup(),
+            callback_group=ReentrantCallbackGroup(),
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(self._settings.diagnostics_period_s, self._publish_diagnostics)
+        self._diagnostics_timer = self.create_timer(
+            self._settings.diagnostics_period_s, self._publish_diagnostics
+        )
         self.create_timer(LISTEN_PERIOD_S, self._listen_where_wanted)
         if self._settings.autostart:
             self._autostart_timer = self.create_timer(0.0, self._autostart)
@@ -84,25 +91,19 @@ class SegmentationNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Starts the worker; cameras are listened to as soon as somebody wants their outputs."""
-        assert self._segmenter is not None
-        self._mailboxes.open()
-        self._worker = SegmentationWorker(
-            self._segmenter,
-            self._cameras,
-            self._mailboxes,
-            lambda: self._settings,
-            self._now_ns,
-            self._log,
-        )
-        self._worker.start()
-        for camera in self._cameras.values():
-            camera.outputs.publish_label_info(self._settings.confidence_threshold, self._now_ns())
-        self._listen_where_wanted()
+        try:
+            self._start()
+        except Exception as error:
+            self._failure = self._report('cannot activate', error)
+            self._stop(DEACTIVATE_TIMEOUT_S)
+            return TransitionCallbackReturn.FAILURE
+        self._failure = ''
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Leaves the cameras and finishes the frames under way."""
-        self._stop(DEACTIVATE_TIMEOUT_S)
+        if not self._stop(DEACTIVATE_TIMEOUT_S):
+            return TransitionCallbackReturn.FAILURE
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -112,9 +113,16 @@ class SegmentationNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As deactivate and cleanup."""
-        self._stop(DEACTIVATE_TIMEOUT_S)
-        self._release()
+        if self._stop(DEACTIVATE_TIMEOUT_S):
+            self._release()
         return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an error in a transition: back to unconfigured, with nothing left loaded."""
+        self._failure = self._failure or f'error in the transition from {state.label}'
+        if self._stop(DEACTIVATE_TIMEOUT_S):
+            self._release()
+        return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
         """Ends the worker before what it uses goes away."""
@@ -122,7 +130,12 @@ class SegmentationNode(LifecycleNode):
         super().destroy_node()
 
     def _configure(self) -> None:
+        self._release()
         self._settings = parameters = params.load(self)
+        self.destroy_timer(self._diagnostics_timer)
+        self._diagnostics_timer = self.create_timer(
+            parameters.diagnostics_period_s, self._publish_diagnostics
+        )
         _require_vision_msgs()
         start_s = time.monotonic()
         self._segmenter = segmenter = Segmenter(
@@ -143,6 +156,7 @@ class SegmentationNode(LifecycleNode):
         table = output_table(
             segmenter.classes,
             parameters.mask_classes,
+            has_confidence=segmenter.has_confidence,
             label_info_sync=parameters.label_info_sync,
         )
         taken: dict[str, str] = {}
@@ -173,14 +187,40 @@ class SegmentationNode(LifecycleNode):
     def _camera_settings(self, name: str) -> params.CameraParameters:
         return self._settings.camera[name]
 
-    def _stop(self, timeout_s: float) -> None:
-        """Leaves the cameras and ends the worker."""
+    def _start(self) -> None:
+        """Starts the worker and listens to the cameras where somebody wants their outputs."""
+        assert self._segmenter is not None
+        self._mailboxes.open()
+        self._worker = SegmentationWorker(
+            self._segmenter,
+            self._cameras,
+            self._mailboxes,
+            lambda: self._settings,
+            self._now_ns,
+            self._log,
+        )
+        self._worker.start()
+        self._publish_label_info()
+        self._listen_where_wanted()
+
+    def _publish_label_info(self) -> None:
+        for camera in self._cameras.values():
+            camera.outputs.publish_label_info(self._settings.confidence_threshold, self._now_ns())
+
+    def _stop(self, timeout_s: float) -> bool:
+        """Leaves the cameras and ends the worker.
+
+        Returns:
+            Whether it ended in time; a worker that did not is kept, as it still uses the model.
+        """
         for camera in self._cameras.values():
             camera.listen(False)
             camera.refuse_requests('the node was deactivated')
         if self._worker is not None and not self._worker.stop(timeout_s):
             self.get_logger().error(f'the model did not finish within {timeout_s:g} s')
+            return False
         self._worker = None
+        return True
 
     def _release(self) -> None:
         """Removes publishers and model."""
@@ -205,9 +245,14 @@ class SegmentationNode(LifecycleNode):
                 {change.name: change.value for change in changes},
                 is_loaded=self._segmenter is not None,
             )
+            if self._segmenter is not None:
+                self._segmenter.confidence_threshold = parameters.confidence_threshold
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        is_new_threshold = parameters.confidence_threshold != self._settings.confidence_threshold
         self._settings = parameters
+        if is_new_threshold and self._worker is not None:
+            self._publish_label_info()
         return SetParametersResult(successful=True)
 
     # Services
@@ -269,7 +314,7 @@ class SegmentationNode(LifecycleNode):
                 camera_status(
                     f'{name}: {camera.name}',
                     camera.image_topic,
-                    camera.is_listening,
+                    camera.listening_s,
                     camera.account.snapshot(),
                 )
             )
@@ -279,6 +324,25 @@ class SegmentationNode(LifecycleNode):
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
+
+    def _answer_impossible_transitions(self) -> None:
+        """Makes change_state say no where rclpy would let the error end the node instead."""
+        change_state = self._service_change_state.callback
+
+        def answer(
+            request: ChangeState.Request, response: ChangeState.Response
+        ) -> ChangeState.Response:
+            try:
+                return change_state(request, response)
+            except rclpy_implementation.RCLError as error:
+                wanted = request.transition.label or request.transition.id
+                self.get_logger().error(
+                    f'transition {wanted} is not possible now: {str(error).splitlines()[0]}'
+                )
+                response.success = False
+                return response
+
+        self._service_change_state.callback = answer
 
     def _report(self, what: str, error: Exception) -> str:
         """Logs an error: one line for our own, with its traceback for any other."""
@@ -313,10 +377,10 @@ def _require_vision_msgs() -> None:
         )
 
 
-def main(args: list[str] | None = None) -> int:
+def main() -> NoReturn:
     """Entry point of ``segmentation_node``."""
-    return run_node(SegmentationNode, args)
+    run_node(SegmentationNode)
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    main()

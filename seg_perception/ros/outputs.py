@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,6 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from seg_perception.errors import ConfigurationError
 from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import to_rgb
 from seg_perception.postprocess import draw_overlay
@@ -81,7 +81,7 @@ def _confidence(result: FrameResult) -> Image | None:
 
 def _overlay(result: FrameResult) -> Image:
     picture = draw_overlay(
-        to_rgb(result.frame),
+        to_rgb(result.frame, max_pixels=result.frame.height * result.frame.width),
         result.segmentation.labels_YX,
         result.segmentation.classes,
         opacity=result.overlay_opacity,
@@ -108,46 +108,49 @@ def _mask(class_name: str) -> Callable[[FrameResult], Image]:
 
 
 def output_table(
-    classes: ClassTable, mask_classes: tuple[str, ...], *, label_info_sync: bool
+    classes: ClassTable,
+    mask_classes: tuple[str, ...],
+    *,
+    has_confidence: bool,
+    label_info_sync: bool,
 ) -> list[Output]:
     """The outputs of a camera.
 
     Args:
         classes: the model's classes.
         mask_classes: names of the classes that get a mask; ``'*'`` for all, ``''`` is ignored.
+        has_confidence: whether the model gives scores.
         label_info_sync: whether the class table goes out with every frame.
 
     Raises:
-        ConfigurationError: the model has no class of a given name, or two names give one topic.
+        ConfigurationError: the model has no class of a given name.
     """
     outputs = [
         Output('labels', Image, _labels),
-        Output('confidence', Image, _confidence, needs_confidence=True),
         Output('overlay', Image, _overlay),
         Output('camera_info', CameraInfo, _camera_info),
     ]
+    if has_confidence:
+        outputs.append(Output('confidence', Image, _confidence, needs_confidence=True))
     if label_info_sync:
         from vision_msgs.msg import LabelInfo
 
         outputs.append(Output('label_info_sync', LabelInfo, _label_info_sync))
     names = classes.names if '*' in mask_classes else [name for name in mask_classes if name]
-    topics: dict[str, str] = {}
+    tokens = Counter(topic_token(name) for name in classes.names)
     for name in dict.fromkeys(names):
-        classes.id_of(name)
-        topic = f'masks/{topic_token(name)}'
-        if topic in topics:
-            raise ConfigurationError(
-                f"mask_classes '{topics[topic]}' and '{name}' would share the topic {topic}; "
-                'name only one of them'
-            )
-        topics[topic] = name
+        class_id, token = classes.id_of(name), topic_token(name)
+        topic = f'masks/{token}' if tokens[token] == 1 else f'masks/{token}_{class_id}'
         outputs.append(Output(topic, Image, _mask(name)))
     return outputs
 
 
 def topic_token(class_name: str) -> str:
-    """A class name as part of a topic name: ``'dining table'`` becomes ``'dining_table'``."""
-    token = re.sub(r'\W+', '_', class_name, flags=re.ASCII).strip('_') or 'class'
+    """A class name as part of a topic name: ``'dining table'`` becomes ``'dining_table'``.
+
+    Where several classes of a model give the same token, their ids are added to the topics.
+    """
+    token = re.sub(r'[^A-Za-z0-9]+', '_', class_name).strip('_') or 'class'
     return f'class_{token}' if token[0].isdigit() else token
 
 
@@ -194,20 +197,27 @@ class CameraOutputs:
         """Whether any of these topics is made from confidence."""
         return any(self._outputs[topic].needs_confidence for topic in topics)
 
-    def publish(self, result: FrameResult, topics: frozenset[str]) -> int:
-        """Makes and publishes the messages of one frame.
+    def publish(
+        self, result: FrameResult, topics: frozenset[str]
+    ) -> tuple[int, dict[str, Exception]]:
+        """Makes and publishes the messages of one frame; a failing one does not stop the others.
 
         Returns:
-            How many messages went out.
+            How many messages went out, and what went wrong by topic.
         """
         num_published = 0
+        errors: dict[str, Exception] = {}
         for topic in self._outputs:
-            if topic in topics:
+            if topic not in topics:
+                continue
+            try:
                 message = self._outputs[topic].make(result)
                 if message is not None:
                     self._publishers[topic].publish(message)
                     num_published += 1
-        return num_published
+            except Exception as error:
+                errors[topic] = error
+        return num_published, errors
 
     def publish_label_info(self, threshold: float, stamp_ns: int) -> None:
         """Publishes the class table for those who are there and those who come later."""

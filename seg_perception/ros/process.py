@@ -6,27 +6,37 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from seg_perception.ros.environment import node_environment
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-STOP_DEADLINE_S = 1.5
+STOP_DEADLINE_S = 1.0
 """How long a node may take to finish what it is doing once it was told to stop."""
 
 
+_stopping = threading.Event()
+
+
 def prepare_environment() -> None:
-    """Lets the ament index find this environment where no setup file was sourced (pip installs).
+    """Completes this process's environment as the launch files and the demo do for theirs.
 
-    The pip wheels of ROS 2 install into ``sys.prefix`` but leave AMENT_PREFIX_PATH unset.
+    Nodes started with ``ros2 run`` so use the same DDS profile: without it images are lost on
+    their way. What the user has set stays.
     """
-    os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+    os.environ.update(node_environment(os.environ))
 
 
-def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int:
-    """Initialises rclpy, spins the node until SIGINT or SIGTERM and shuts down.
+def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> NoReturn:
+    """Initialises rclpy, spins the node until SIGINT or SIGTERM, shuts down, ends the process.
+
+    It ends with 0 after a signal, without the interpreter's own clean-up: with torch loaded that
+    takes another second or two, and everything is closed by then.
 
     The first signal ends the spinning after the running callback. What is not finished
     ``STOP_DEADLINE_S`` later (a forward pass, a model being loaded) is abandoned and the
@@ -38,58 +48,77 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
             raises is printed as one line and ends the process with 1. The node may have an
             ``exit_code`` attribute: once it is not None the process ends with it.
         args: command line arguments; None for ``sys.argv``.
-
-    Returns:
-        The process's exit code: 0 after a signal.
     """
+    catch_signals()
     prepare_environment()
     import rclpy.utilities
+    from rclpy.exceptions import NameValidationException
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.signals import SignalHandlerOptions
 
     from seg_perception.errors import SegPerceptionError
 
-    stopping = threading.Event()
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, signal.SIG_IGN)
-        stopping.set()
-        abandon = threading.Timer(STOP_DEADLINE_S, _leave_now, (0,))
-        abandon.daemon = True
-        abandon.start()
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, stop)
-
-    rclpy.init(
-        args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
-    )
+    try:
+        rclpy.init(
+            args=None if args is None else list(args),
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+    except Exception as error:  # rclpy's own, for arguments it cannot parse; it names them
+        print(f'error: {_first_line(error)}', file=sys.stderr)
+        _leave_now(1)
     node = None
     exit_code = 0
     try:
         node = make_node()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not stopping.is_set() and getattr(node, 'exit_code', None) is None:
-            # The timeout bounds how late a signal is noticed: handlers run between calls.
-            executor.spin_once(timeout_sec=0.1)
+        while not _stopping.is_set() and getattr(node, 'exit_code', None) is None:
+            try:
+                # The timeout bounds how late a signal is noticed: handlers run between calls.
+                executor.spin_once(timeout_sec=0.1)
+            except ExternalShutdownException:
+                break
+            except Exception as error:  # one callback's failure must not end the node
+                node.get_logger().error(''.join(traceback.format_exception(error)).rstrip())
         exit_code = getattr(node, 'exit_code', None) or 0
-    except SegPerceptionError as error:
-        print(f'error: {error}', file=sys.stderr)
+    except (SegPerceptionError, NameValidationException, rclpy_implementation.RCLError) as error:
+        print(f'error: {_first_line(error)}', file=sys.stderr)
         exit_code = 1
-    except ExternalShutdownException:
-        pass
     finally:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.utilities.try_shutdown()
-    return exit_code
+    _leave_now(exit_code)
 
 
-def _leave_now(exit_code: int) -> None:
+def catch_signals() -> None:
+    """Makes SIGINT and SIGTERM end the process in order; calling it again changes nothing.
+
+    `run_node` does it too. Executables call it before they import a node, as its libraries take
+    seconds to load.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    _stopping.set()
+    abandon = threading.Timer(STOP_DEADLINE_S, _leave_now, (0,))
+    abandon.daemon = True
+    abandon.start()
+
+
+def _first_line(error: Exception) -> str:
+    """The message without the dump of rcl's internals that some of its errors carry."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _leave_now(exit_code: int) -> NoReturn:
     """Ends the process at once: no thread can be waited for any more."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -150,6 +150,8 @@ class Tally:
 
     def name_of(self, class_id: int) -> str:
         """The class's name, or its number where the class table is not known."""
+        if self.class_names and class_id not in self.class_names:
+            return 'unlabelled'
         return self.class_names.get(class_id, str(class_id))
 
     def summary(self) -> dict[str, object]:

@@ -72,11 +72,14 @@ class SegmentationWorker(threading.Thread):
             if not jobs:
                 return
             parameters = self._parameters()
-            tasks = [
-                task
-                for name, job in jobs
-                if (task := self._prepare(self._cameras[name], job, parameters)) is not None
-            ]
+            tasks = []
+            for name, job in jobs:
+                try:
+                    task = self._prepare(self._cameras[name], job, parameters)
+                except Exception as error:
+                    self._fail(self._cameras[name], job, error)
+                else:
+                    tasks += [task] if task is not None else []
             if tasks:
                 self._segment(tasks, parameters)
 
@@ -109,12 +112,7 @@ class SegmentationWorker(threading.Thread):
             return None
         frame = job.frame
         if not isinstance(frame, Frame):
-            try:
-                frame = decode(frame, max_pixels=parameters.max_pixels)
-            except InputError as error:
-                camera.reject(error)
-                _answer(job, str(error), is_success=False)
-                return None
+            frame = decode(frame, max_pixels=parameters.max_pixels)
         stages_ms = {
             'queue': (start_s - job.arrived_s) * 1e3,
             'decode': (time.monotonic() - start_s) * 1e3,
@@ -123,7 +121,6 @@ class SegmentationWorker(threading.Thread):
 
     def _segment(self, tasks: list[_Task], parameters: Parameters) -> None:
         """Runs the model on a batch and publishes; on failure, frame by frame."""
-        self._segmenter.confidence_threshold = parameters.confidence_threshold
         try:
             results = self._segmenter.segment(
                 [task.frame for task in tasks],
@@ -138,18 +135,18 @@ class SegmentationWorker(threading.Thread):
                 for task in tasks:
                     self._segment([task], parameters)
                 return
-            self._fail(tasks[0], error)
+            self._fail(tasks[0].camera, tasks[0].job, error)
             return
         for task, result in zip(tasks, results, strict=True):
             try:
                 self._publish(task, result, parameters)
             except Exception as error:
-                self._fail(task, error)
+                self._fail(task.camera, task.job, error)
 
     def _publish(self, task: _Task, result: Segmentation, parameters: Parameters) -> None:
         start_s = time.monotonic()
         camera = task.camera
-        num_messages = camera.outputs.publish(
+        num_messages, errors = camera.outputs.publish(
             FrameResult(
                 frame=task.frame,
                 segmentation=result,
@@ -159,27 +156,33 @@ class SegmentationWorker(threading.Thread):
             ),
             task.topics,
         )
+        for topic, error in errors.items():
+            self._report(f'{camera.name}: {topic}', error)
         if task.job.requests:
             _answer(task.job, _describe(result), is_success=True)
         if not num_messages and not task.job.requests:
-            camera.account.drop(DropReason.UNWANTED)
+            camera.account.drop(DropReason.MODEL_ERROR if errors else DropReason.UNWANTED)
             return
         stages_ms = {**task.stages_ms, **result.timings_ms}
         stages_ms['decode'] = task.stages_ms['decode']
         stages_ms['publish'] = (time.monotonic() - start_s) * 1e3
         camera.account.publish((self._now_ns() - result.stamp_ns) * 1e-6, stages_ms)
 
-    def _fail(self, task: _Task, error: Exception) -> None:
+    def _fail(self, camera: Camera, job: Job, error: Exception) -> None:
         """Counts a frame that was lost to an error and says why."""
         if isinstance(error, InputError):
-            task.camera.reject(error)
-            _answer(task.job, str(error), is_success=False)
+            camera.reject(error)
+            _answer(job, str(error), is_success=False)
             return
+        self._report(camera.name, error)
+        self._drop(camera, job, DropReason.MODEL_ERROR, str(error))
+
+    def _report(self, subject: str, error: Exception) -> None:
+        """Logs an error: one line for our own, with its traceback for any other."""
         message = str(error)
         if not isinstance(error, SegPerceptionError):
             message = ''.join(traceback.format_exception(error)).rstrip()
-        self._log.error(task.camera.name, type(error).__name__, message)
-        self._drop(task.camera, task.job, DropReason.MODEL_ERROR, str(error))
+        self._log.error(subject, message)
 
     def _drop(self, camera: Camera, job: Job, reason: DropReason, outcome: str = '') -> None:
         camera.account.drop(reason)

@@ -82,12 +82,14 @@ def find_images(path: Path) -> list[Path]:
     return found
 
 
-def read_image(path: Path) -> Frame:
+def read_image(path: str | Path) -> Frame:
     """One photograph as bgr8, mono8, or their 16-bit relatives.
 
     Raises:
         InputError: the file is missing, truncated or no image.
     """
+    if not Path(path).is_file():
+        raise InputError(f'expected an image file, there is none at {path}')
     image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(f'expected an image, {path} cannot be decoded as one')

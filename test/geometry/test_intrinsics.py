@@ -26,6 +26,14 @@ def test_half_size():
     assert (half.size_wh, half.d, half.distortion_model) == ((320, 240), CAMERA.d, 'plumb_bob')
 
 
+def test_binning_keeps_its_factor_where_pixels_are_lost():
+    odd = Intrinsics((1281, 720), CAMERA.k, CAMERA.p).binned((2, 2))
+    assert odd.size_wh == (640, 360)
+    assert odd.k[:3] == (250.0, 0.0, 159.5)
+    with pytest.raises(GeometryError, match='expected binning within'):
+        CAMERA.binned((1000, 1))
+
+
 def test_same_size_changes_nothing():
     assert CAMERA.resized((640, 480)) == CAMERA
 

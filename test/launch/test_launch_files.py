@@ -116,7 +116,7 @@ def test_multi_camera_serves_the_cameras_of_its_file(ros, spawn, installed):
 
 
 def test_missing_parameter_file_is_named(spawn, installed):
-    running = launch(spawn, 'multi_camera', 'config:=/no/such.yaml', expect_exit=1)
+    running = launch(spawn, 'multi_camera', 'params_file:=/no/such.yaml', expect_exit=1)
     assert running.wait() == 1
     assert 'params_file: no such file: /no/such.yaml' in running.log
 

@@ -181,9 +181,17 @@ class TestFilesWithoutCard:
         public = Path(__file__).parents[3] / 'shared' / 'data' / 'weights' / name
         if not public.is_file():
             pytest.skip(f'../shared/data/weights/{name} is not here')
-        (tmp_path / 'net.tflite').symlink_to(public)
+        known = tmp_path / 'net.tflite'
+        known.symlink_to(public)
+        card = resolve(known)
+        assert (card.name, card.weights.uri) == (
+            'deeplabv3_mobilenetv2_050.voc21_uint8',
+            str(known),
+        )
+        # Another file, if only by a byte that no reader looks at, is not the one the card is of.
+        (tmp_path / 'other.tflite').write_bytes(public.read_bytes() + b'\0')
         with pytest.raises(ModelCardError, match='kind: labels') as caught:
-            resolve(tmp_path / 'net.tflite')
+            resolve(tmp_path / 'other.tflite')
         assert 'size_hw: [513, 513]' in str(caught.value)
 
 

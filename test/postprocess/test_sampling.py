@@ -13,7 +13,17 @@ from seg_perception.imaging.preprocess import ResizeGeometry, plan_resize
 from seg_perception.postprocess import GridSampler
 
 CPU = torch.device('cpu')
-PATHS = {'segments': GridSampler._labels_by_segments, 'dense': GridSampler._labels_dense}
+
+
+def by_segments(sampler, logits):
+    return sampler._labels_by_segments(logits, sampler._rows)
+
+
+def dense(sampler, logits):
+    return sampler._labels_dense(logits, sampler._rows)
+
+
+PATHS = {'segments': by_segments, 'dense': dense}
 sides = st.integers(1, 12)
 
 
@@ -117,16 +127,46 @@ def test_more_than_255_classes():
         assert labels.unique().tolist() == [299]
 
 
-def test_dense_path_in_blocks(monkeypatch):
-    """A block of rows per pass must not change the result."""
+@pytest.mark.parametrize('on_cpu', [True, False])
+def test_blocks_of_rows_do_not_show(monkeypatch, on_cpu):
     from seg_perception.postprocess import sampling
 
     geometry = plan_resize((33, 17), (33, 17), 'stretch')
     sampler = sampler_of((5, 4), geometry, (33, 17), False)
+    sampler._on_cpu = on_cpu
     logits = torch.randn(7, 5, 4, generator=torch.Generator().manual_seed(1))
-    whole = sampler._labels_dense(logits)
-    monkeypatch.setattr(sampling, '_MAX_DENSE_BYTES', 4 * 7 * 17 * 2)
-    assert torch.equal(sampler._labels_dense(logits), whole)
+    whole = sampler.labels(logits)
+    monkeypatch.setattr(sampling, '_MAX_BLOCK_BYTES', 4 * 7 * 17 * 2)
+    assert torch.equal(sampler.labels(logits), whole)
+
+
+def test_a_tie_at_a_pixel_goes_to_the_lower_id():
+    # Class 1 leads left, class 0 right, and they meet exactly at the middle one of five pixels.
+    logits = torch.tensor([[[0.0, 4.0]], [[4.0, 0.0]]])
+    geometry = ResizeGeometry((1, 5), (1, 5), (1, 5), (0, 0))
+    for path in PATHS.values():
+        labels = path(sampler_of((1, 2), geometry, (1, 5), True), logits)
+        assert labels.tolist() == [[1, 1, 0, 0, 0]]
+
+
+def test_both_paths_agree_on_quantised_logits():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randint(-8, 8, (6, 30, 40), generator=generator).float()
+    geometry = plan_resize((480, 640), (240, 320), 'stretch')
+    sampler = sampler_of((30, 40), geometry, (480, 640), False)
+    differ = by_segments(sampler, logits) != dense(sampler, logits)
+    # Only rounding of interpolated scores that are equal may decide otherwise.
+    assert differ.float().mean() < 1e-4
+
+
+def test_a_masked_out_class_never_wins():
+    geometry = plan_resize((20, 30), (20, 30), 'stretch')
+    sampler = sampler_of((4, 6), geometry, (20, 30), False)
+    logits = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(4))
+    logits[1] = -torch.inf
+    for on_cpu in (True, False):
+        sampler._on_cpu = on_cpu
+        assert set(sampler.labels(logits).unique().tolist()) == {0, 2}
 
 
 def test_nearest_takes_the_closest_sample():

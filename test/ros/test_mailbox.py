@@ -64,6 +64,16 @@ def test_cameras_that_always_wait_share_by_weight(mailboxes, weights):
         assert served[camera] == pytest.approx(900 * weights.get(camera, 1.0) / total, abs=3)
 
 
+def test_a_heavy_camera_is_in_every_batch_its_weight_deserves(mailboxes):
+    weights = {'heavy': 10.0}
+    served = Counter()
+    for _ in range(60):
+        for camera in ('b', 'c', 'd', 'heavy'):
+            mailboxes.put(camera, camera)
+        served.update(camera for camera, _ in mailboxes.take(2, weights))
+    assert served['heavy'] >= 55
+
+
 def test_silence_gains_no_credit(mailboxes):
     mailboxes.put('busy', 0)
     for _ in range(100):

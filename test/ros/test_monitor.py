@@ -126,7 +126,7 @@ def test_summary_says_what_was_seen(ros, spawn, tmp_path):
 
 @pytest.mark.parametrize('signal_number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_brings_the_summary(ros, spawn, signal_number):
-    monitor = spawn('monitor', {'overlay_path': '', 'refresh_s': 0.1})
+    monitor = spawn('monitor', {'refresh_s': 0.1})
     labels = ros.publisher('/camera/segmentation/labels', Image)
     labels.publish(
         image(np.zeros(SIZE_HW, np.uint8), 'mono8', ros.node.get_clock().now().to_msg())
@@ -137,8 +137,23 @@ def test_a_signal_brings_the_summary(ros, spawn, signal_number):
     assert 'Traceback' not in monitor.log
 
 
+def test_writes_no_file_unasked(ros, spawn, tmp_path):
+    monitor = spawn('monitor', {'max_frames': 3})
+    wait = {'num_subscribers': 1}
+    labels = ros.publisher('/camera/segmentation/labels', Image, **wait)
+    overlays = ros.publisher('/camera/segmentation/overlay', Image, num_subscribers=0)
+    before = set(tmp_path.rglob('*'))
+    for _ in range(3):
+        stamp = ros.node.get_clock().now().to_msg()
+        labels.publish(image(np.ones(SIZE_HW, np.uint8), 'mono8', stamp))
+        overlays.publish(image(np.ones((*SIZE_HW, 3), np.uint8), 'rgb8', stamp))
+    assert monitor.wait() == 0
+    assert set(tmp_path.rglob('*')) == before
+    assert 'overlay ' not in monitor.log
+
+
 def test_ends_after_its_duration(ros, spawn):
-    monitor = spawn('monitor', {'duration_s': 1, 'overlay_path': ''})
+    monitor = spawn('monitor', {'duration_s': 1})
     labels = ros.publisher('/camera/segmentation/labels', Image)
     stop = threading.Event()
 
@@ -177,7 +192,7 @@ def test_an_error_of_the_node_ends_the_wait(ros, spawn):
 
 
 def test_malformed_label_image_is_named_and_not_counted(ros, spawn):
-    monitor = spawn('monitor', {'max_frames': 1, 'overlay_path': ''})
+    monitor = spawn('monitor', {'max_frames': 1})
     labels = ros.publisher('/camera/segmentation/labels', Image)
     now = ros.node.get_clock().now().to_msg()
     short = image(np.zeros(SIZE_HW, np.uint8), 'mono8', now)
