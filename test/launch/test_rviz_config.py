@@ -27,7 +27,7 @@ def test_topics_are_those_of_the_nodes(path):
 
     classes = ClassTable(('background', 'person'))
     # Masks are published on request only: by default their panels would stay empty.
-    outputs = output_table(classes, ('',), label_info_sync=False)
+    outputs = output_table(classes, ('',), has_confidence=True, label_info_sync=False)
     topics = {f'/camera/segmentation/{output.topic}' for output in outputs}
     assert displays(path).keys() <= topics | {'/camera/image_raw'}
 
@@ -44,11 +44,10 @@ def test_quality_of_service_matches_the_publishers(path):
         assert settings['Depth'] == 1
 
 
-def test_shows_camera_and_overlay_and_no_black_panel():
-    """Labels look black in RViz: it stretches the values of 16-bit and float images only."""
+def test_shows_what_the_node_publishes_by_default():
     shown = displays(ROOT / 'config/segmentation.rviz')
-    assert {'/camera/image_raw', '/camera/segmentation/overlay'} <= shown.keys()
-    assert '/camera/segmentation/labels' not in shown
+    names = ('overlay', 'confidence', 'labels')
+    assert shown.keys() == {'/camera/image_raw', *(f'/camera/segmentation/{n}' for n in names)}
 
 
 @pytest.mark.parametrize('path', RVIZ_FILES, ids=lambda path: path.name)
