@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from seg_perception.errors import ConfigurationError, InputError
 
-UNLABELED_ID = 255
-"""Class id of a pixel nobody vouches for (the vision_msgs/LabelInfo convention)."""
+UNLABELED_IDS = (255, 65535)
+"""Class id of a pixel nobody vouches for, in 8- and 16-bit label images (the convention of
+vision_msgs/LabelInfo)."""
 
 U8 = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -142,7 +143,7 @@ class ClassTable:
             raise ConfigurationError(
                 f'expected {len(self.names)} colours, one per class, got {len(self.colors_rgb)}'
             )
-        object.__setattr__(self, 'unlabeled_id', 255 if len(self.names) <= 255 else 65535)
+        object.__setattr__(self, 'unlabeled_id', UNLABELED_IDS[len(self.names) > 255])
 
     def __len__(self) -> int:
         return len(self.names)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from seg_perception.structures import Labels
+from seg_perception.structures import UNLABELED_IDS, Labels
 
 RECENT = 30
 """Frames that the live figures look back on."""
@@ -150,7 +150,7 @@ class Tally:
 
     def name_of(self, class_id: int) -> str:
         """The class's name, or its number where the class table is not known."""
-        if self.class_names and class_id not in self.class_names:
+        if class_id in UNLABELED_IDS and class_id not in self.class_names:
             return 'unlabelled'
         return self.class_names.get(class_id, str(class_id))
 

@@ -61,3 +61,12 @@ def test_summary_without_anything_heard():
 def test_listing_leaves_out_traces():
     assert list_shares([('a', 0.5), ('b', 0.001), ('c', 0.0001)]) == 'a 50.0%, b 0.1%'
     assert list_shares([('a', 0.5), ('b', 0.4)], most=1) == 'a 50.0%'
+
+
+def test_unlabelled_pixels_have_a_name():
+    tally = Tally()
+    assert (tally.name_of(255), tally.name_of(65535), tally.name_of(3)) == (
+        'unlabelled',
+        'unlabelled',
+        '3',
+    )
