@@ -36,6 +36,16 @@ EXTRAS = {
     'demo': ['rich>=13', 'scikit-image>=0.22'],
     'onnx': ['onnxruntime>=1.17'],
     'tflite': ['ai-edge-litert>=1.0'],
+    'train': [
+        'kornia>=0.7',
+        'matplotlib>=3.7',
+        'onnx>=1.15',
+        'onnxruntime>=1.17',
+        'onnxscript>=0.1',
+        'pycocotools>=2.0.7',
+        'tqdm>=4.60',
+    ],
+    'tensorboard': ['tensorboard>=2.12'],
     'test': [
         # colcon builds ament_python packages through interfaces that setuptools 80 removed.
         'colcon-common-extensions',
@@ -48,8 +58,11 @@ EXTRAS = {
         'pytest>=7.4,<9',
         'pytest-timeout>=2.1',
         'scikit-image>=0.22',
+        'scikit-learn>=1.3',
+        'scipy>=1.10',
+        'torchmetrics>=1.4',
     ],
-    'check': ['mypy', 'ruff', 'types-PyYAML', 'types-psutil'],
+    'check': ['mypy', 'ruff', 'types-PyYAML', 'types-psutil', 'types-tqdm'],
 }
 
 

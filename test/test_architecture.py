@@ -41,7 +41,19 @@ ROS_MODULE = re.compile(
     r'|diagnostic_updater|image_geometry|\w+_(?:msgs|srvs|interfaces)'
 )
 # Extras: their absence may cost a feature, never an import of this package.
-OPTIONAL_MODULES = ('ai_edge_litert', 'onnx', 'onnxruntime', 'rich', 'rosbags', 'skimage')
+OPTIONAL_MODULES = (
+    'ai_edge_litert',
+    'kornia',
+    'matplotlib',
+    'onnx',
+    'onnxruntime',
+    'pycocotools',
+    'rich',
+    'rosbags',
+    'skimage',
+    'tensorboard',
+    'tqdm',
+)
 VAGUE_NAMES = {'utils', 'util', 'helpers', 'helper', 'common', 'manager', 'misc'}
 
 

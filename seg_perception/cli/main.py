@@ -8,10 +8,18 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from seg_perception.cli import demo, models, params
+from seg_perception.cli import dataset, demo, evaluate, export, models, params, train
 from seg_perception.errors import SegPerceptionError
 
-COMMANDS: tuple[ModuleType, ...] = (demo, models, params)
+COMMANDS: tuple[ModuleType, ...] = (
+    demo,
+    models,
+    params,
+    dataset,
+    train,
+    evaluate,
+    export,
+)
 """The sub-commands in the order of the help text.
 
 Each module has ``add_parser(subparsers)``, which adds its parser and sets ``run`` on it with

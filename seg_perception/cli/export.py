@@ -1,0 +1,46 @@
+"""``seg-perception export``: a model as a folder that the node takes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        'export',
+        help='write a trained model as a folder the node takes',
+        description='Writes weights and model card into a new folder, loads it again as the node '
+        'would, and compares it with the network at two sizes. A folder that is there is right: '
+        'on any failure nothing is left.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('model', help="a run's folder, a catalog name, card or weights file")
+    parser.add_argument('-o', '--out', type=Path, required=True, help='the folder to make')
+    parser.add_argument(
+        '--format',
+        default='safetensors',
+        choices=['safetensors', 'pt2', 'onnx'],
+        help='safetensors: tensors only, runs on torch; pt2: torch.export, the node then wants '
+        'trust_model_code; onnx: any batch and size, runs on onnxruntime',
+    )
+    parser.add_argument('--weights', type=Path, help="a local copy of the model's weights")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit code."""
+    from seg_perception.training.export import export
+
+    done = export(arguments.model, arguments.out, arguments.format, weights_path=arguments.weights)
+    for comparison in done.comparisons:
+        height, width = comparison.input_hw
+        print(
+            f'compared with the network at {comparison.batch}x3x{height}x{width}: logits differ '
+            f'by at most {comparison.difference:.1e} of the largest, '
+            f'{100 * comparison.same_labels:.2f} % of the labels agree'
+        )
+    print(f'model: {done.folder}')
+    return 0

@@ -1,0 +1,1 @@
+"""Datasets, losses, metrics, training, evaluation and export; needs the `train` extra."""

@@ -1,0 +1,72 @@
+"""Model cards written as the YAML that `seg_perception.models.card` reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seg_perception.models.card import ModelCard, WeightsFormat, WeightsSource, load_card
+from seg_perception.models.catalog import CARD_FILE
+from seg_perception.models.weights import sha256_of
+from seg_perception.training.checkpoint import write_whole
+
+
+def card_document(card: ModelCard) -> dict[str, Any]:
+    """The plain values of a card, as its YAML has them; what is empty is left out."""
+    document = {
+        field.name: _plain(getattr(card, field.name))
+        for field in dataclasses.fields(card)
+        if field.name != 'path'
+    }
+    document['weights'] = {
+        k: v for k, v in document['weights'].items() if v not in ('', None, {}, [])
+    }
+    document['classes'].pop('unlabeled_id')
+    if card.architecture is None:
+        document.pop('architecture')
+    return {key: value for key, value in document.items() if value not in ({}, [])}
+
+
+def write_card(card: ModelCard, weights_path: Path, weights_format: WeightsFormat) -> ModelCard:
+    """Writes ``card.yaml`` beside a weights file, with its hash and size, and reads it back.
+
+    Raises:
+        WeightsError: it cannot be written.
+        ModelCardError: the card contradicts the format.
+    """
+    weights = WeightsSource(
+        uri=weights_path.name,
+        sha256=sha256_of(weights_path),
+        size_bytes=weights_path.stat().st_size,
+        format=weights_format,
+    )
+    document = card_document(dataclasses.replace(card, weights=weights))
+    text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=95)
+    path = weights_path.parent / CARD_FILE
+    write_whole(path, text.encode('utf-8'))
+    return load_card(path)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of numbers and names in one line, and no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
+        is_flat = all(isinstance(item, (int, float, str, list)) for item in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=is_flat or flow_style)
