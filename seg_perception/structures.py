@@ -20,6 +20,9 @@ UNLABELED_IDS = (255, 65535)
 """Class id of a pixel nobody vouches for, in 8- and 16-bit label images (the convention of
 vision_msgs/LabelInfo)."""
 
+BACKGROUND_NAMES = frozenset({'background', '__background__', 'other', 'unlabeled', 'void'})
+"""Class names that mean that nothing in particular was found."""
+
 U8 = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 
 from seg_perception.errors import InputError
-from seg_perception.structures import U8, ClassTable, Labels
+from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Labels
 
-_BACKGROUND_NAMES = frozenset({'background', 'other', '__background__', 'unlabeled', 'void'})
 _MIN_NAMED_FRACTION = 0.005
 
 
@@ -47,7 +46,7 @@ def draw_overlay(
         resized = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
         image_rgb = np.asarray(resized, np.uint8)
     present = np.flatnonzero(np.bincount(labels_YX.reshape(-1), minlength=1))
-    shown = [i for i in present if i < len(classes) and classes.names[i] not in _BACKGROUND_NAMES]
+    shown = [i for i in present if i < len(classes) and classes.names[i] not in BACKGROUND_NAMES]
     palette = classes.palette_rgb()
     is_shown = np.zeros(len(palette), np.uint8)
     is_shown[shown] = 255

@@ -9,22 +9,26 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from seg_perception.errors import ConfigurationError, InputError, SegPerceptionError
 from seg_perception.geometry.intrinsics import Intrinsics
 from seg_perception.imaging.compressed import check_compressed, encode
+from seg_perception.ros.messages import (
+    intrinsics_to_camera_info,
+    make_header,
+    to_byte_array,
+)
 from seg_perception.ros.options import declare, option
 from seg_perception.ros.process import run_node
 from seg_perception.sources import SourceFrame, open_source
@@ -32,7 +36,7 @@ from seg_perception.sources.calibration import intrinsics_from_fov, read_calibra
 from seg_perception.sources.opening import KINDS
 from seg_perception.sources.pixels import ENCODERS
 from seg_perception.sources.shaping import KEEP, check_shape, shape_frame
-from seg_perception.structures import U8, CompressedFrame, Frame
+from seg_perception.structures import CompressedFrame, Frame
 
 STILL_RATE_HZ = 10.0
 """How fast pictures that have no time of their own are played when no rate is given."""
@@ -235,24 +239,24 @@ class ImageSourceNode(Node):
         self._stopping.wait(0.0 if is_live else lasts_s)
 
     def _publish(self, item: SourceFrame) -> None:
-        stamp = self._stamp(item.frame)
         frame_id = self._options.frame_id or item.frame.frame_id or FRAME_ID
+        header = make_header(self._stamp_ns(item.frame), frame_id)
         frame = item.frame
         if not (isinstance(frame, CompressedFrame) and self._keeps_bytes and self._raw is None):
             frame = shape_frame(frame, self._options.size_wh, self._options.encoding)
         if self._raw is not None and isinstance(frame, Frame):
-            self._raw.publish(_image_message(frame, stamp, frame_id))
+            self._raw.publish(_image_message(frame, header))
         if self._compressed is not None:
             small = item.frame if self._keeps_bytes else frame
             if isinstance(small, Frame):
                 small = self._compress(small)
-            self._compressed.publish(_compressed_message(small, stamp, frame_id))
+            self._compressed.publish(_compressed_message(small, header))
         if isinstance(frame, Frame):
             size_wh = (frame.width, frame.height)
         else:
             height, width = check_compressed(frame)
             size_wh = (width, height)
-        self._info.publish(_info_message(self._intrinsics(size_wh), stamp, frame_id))
+        self._info.publish(intrinsics_to_camera_info(self._intrinsics(size_wh), header))
         self.num_published += 1
 
     @property
@@ -264,13 +268,12 @@ class ImageSourceNode(Node):
         codec: Literal['jpeg', 'png'] = self._options.compressed_format
         return CompressedFrame(encode(frame, codec, self._options.jpeg_quality), codec)
 
-    def _stamp(self, frame: Frame | CompressedFrame) -> Time:
+    def _stamp_ns(self, frame: Frame | CompressedFrame) -> int:
         if self._options.stamp == 'now':
-            return self.get_clock().now().to_msg()
+            return int(self.get_clock().now().nanoseconds)
         if not frame.stamp_ns:
             raise ConfigurationError(f'{self._source.description} has no stamps: set stamp to now')
-        sec, nanosec = divmod(frame.stamp_ns, 1_000_000_000)
-        return Time(sec=sec, nanosec=nanosec)
+        return frame.stamp_ns
 
     def _intrinsics(self, size_wh: tuple[int, int]) -> Intrinsics:
         """The calibration for an image of this size.
@@ -292,48 +295,20 @@ class ImageSourceNode(Node):
         return given.resized(size_wh)
 
 
-def _image_message(frame: Frame, stamp: Time, frame_id: str) -> Image:
-    message = Image(
+def _image_message(frame: Frame, header: Header) -> Image:
+    return Image(
+        header=header,
         height=frame.height,
         width=frame.width,
         encoding=frame.encoding,
         is_bigendian=int(frame.is_bigendian),
         step=frame.step,
-        data=_byte_array(frame.data),
+        data=to_byte_array(frame.data),
     )
-    message.header.stamp = stamp
-    message.header.frame_id = frame_id
-    return message
 
 
-def _compressed_message(frame: CompressedFrame, stamp: Time, frame_id: str) -> CompressedImage:
-    message = CompressedImage(format=frame.format, data=_byte_array(frame.data))
-    message.header.stamp = stamp
-    message.header.frame_id = frame_id
-    return message
-
-
-def _byte_array(data: bytes | bytearray | memoryview | U8) -> array[int]:
-    """What rclpy takes over without looking at every element, unlike bytes."""
-    values = array('B')
-    values.frombytes(memoryview(data))  # type: ignore[arg-type]  # ndarrays are buffers
-    return values
-
-
-def _info_message(intrinsics: Intrinsics, stamp: Time, frame_id: str) -> CameraInfo:
-    width, height = intrinsics.size_wh
-    message = CameraInfo(
-        width=width,
-        height=height,
-        distortion_model=intrinsics.distortion_model,
-        d=intrinsics.d,
-        k=intrinsics.k,
-        r=intrinsics.r,
-        p=intrinsics.p,
-    )
-    message.header.stamp = stamp
-    message.header.frame_id = frame_id
-    return message
+def _compressed_message(frame: CompressedFrame, header: Header) -> CompressedImage:
+    return CompressedImage(header=header, format=frame.format, data=to_byte_array(frame.data))
 
 
 def main() -> NoReturn:

@@ -99,10 +99,12 @@ def array_to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
     return message
 
 
-def to_byte_array(data: np.ndarray | bytes) -> array.array[int]:
+def to_byte_array(data: np.ndarray | bytes | bytearray | memoryview) -> array.array[int]:
     """The one type that rclpy stores in a uint8[] field without walking its elements."""
     values = array.array('B')
-    values.frombytes(data if isinstance(data, bytes) else data.reshape(-1).view(np.uint8).data)
+    values.frombytes(
+        data.reshape(-1).view(np.uint8).data if isinstance(data, np.ndarray) else data
+    )
     return values
 
 

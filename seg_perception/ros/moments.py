@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from seg_perception.structures import U8
-
-BACKGROUND_NAMES = frozenset({'background', '__background__', 'other', 'unlabeled', 'void'})
-"""Class names that mean that nothing in particular was found."""
+from seg_perception.structures import BACKGROUND_NAMES, U8
 
 MIN_SHARE = 0.01
 _MAX_KEPT = 8

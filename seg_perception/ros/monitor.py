@@ -21,11 +21,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from seg_perception.errors import InputError
 from seg_perception.imaging.convert import to_rgb, view_frame
 from seg_perception.ros.display import Display, open_display
+from seg_perception.ros.messages import image_to_frame, stamp_to_ns
 from seg_perception.ros.moments import Moments
 from seg_perception.ros.options import declare, option
 from seg_perception.ros.process import run_node
 from seg_perception.ros.tally import NodeAccount, Tally, class_shares
-from seg_perception.structures import U8, Frame
+from seg_perception.structures import U8
 
 _UNPAIRED = 8
 """Label images and overlays kept while the other of the pair is still on its way."""
@@ -145,9 +146,9 @@ class MonitorNode(Node):
         if self._over_s is not None:
             return
         now_ns = self.get_clock().now().nanoseconds
-        stamp_ns = _stamp_ns(message)
+        stamp_ns = stamp_to_ns(message.header.stamp)
         try:
-            labels = view_frame(_frame_of(message))
+            labels = view_frame(image_to_frame(message))
         except InputError as error:
             self.get_logger().error(f'label image: {error}', throttle_duration_sec=5.0)
             return
@@ -161,12 +162,12 @@ class MonitorNode(Node):
 
     def _on_overlay(self, message: Image) -> None:
         try:
-            overlay = to_rgb(_frame_of(message))
+            overlay = to_rgb(image_to_frame(message))
         except InputError as error:
             self.get_logger().error(f'overlay: {error}', throttle_duration_sec=5.0)
             return
-        _keep(self._overlays, _stamp_ns(message), overlay)
-        self._pair(_stamp_ns(message))
+        _keep(self._overlays, stamp_to_ns(message.header.stamp), overlay)
+        self._pair(stamp_to_ns(message.header.stamp))
 
     def _pair(self, stamp_ns: int) -> None:
         if stamp_ns in self._shares and stamp_ns in self._overlays:
@@ -265,22 +266,6 @@ def _keep(waiting: dict[int, Kept], stamp_ns: int, item: Kept) -> None:
     waiting[stamp_ns] = item
     if len(waiting) > _UNPAIRED:
         del waiting[next(iter(waiting))]
-
-
-def _stamp_ns(message: Image) -> int:
-    return int(message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec)
-
-
-def _frame_of(message: Image) -> Frame:
-    """Views the message's bytes."""
-    return Frame(
-        data=np.frombuffer(message.data, np.uint8),
-        height=message.height,
-        width=message.width,
-        encoding=message.encoding,
-        step=message.step,
-        is_bigendian=bool(message.is_bigendian),
-    )
 
 
 def main() -> NoReturn:
