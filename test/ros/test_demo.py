@@ -34,7 +34,9 @@ def test_demo_shows_a_summary_and_saves_the_overlay(spawn, tmp_path):
     assert summary['frames_published'] >= summary['labels_received'] >= 3
     # The camera looks at the astronaut first.
     assert summary['class_shares']['person'] > 0.1
-    assert cv2.imread(str(tmp_path / 'out' / 'overlay.png')).shape[:2] == (508, 640)
+    # One tile for each thing that was seen: how many depends on how long the start took.
+    height, width = cv2.imread(str(tmp_path / 'out' / 'overlay.png')).shape[:2]
+    assert (height % 508, width % 640) == (0, 0)
 
 
 def test_demo_ends_on_a_signal_with_its_summary(spawn, photograph):
