@@ -1,6 +1,6 @@
-"""The segmentation node: camera topics in, label images and class masks out (REP 2003 lifecycle).
+"""The segmentation node: camera topics in, label images and class masks out; a managed node.
 
-Subscribed, published, services and parameters: see ``docs`` and ``config/segmentation.yaml``.
+Topics, services and parameters are described in ``docs/segmentation_node.md``.
 """
 
 from __future__ import annotations
