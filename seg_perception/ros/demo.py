@@ -182,7 +182,7 @@ class _Child:
     ) -> None:
         self.name = name
         self._log_path = log_path
-        command = [sys.executable, '-m', f'seg_perception.ros.{module}', '--ros-args']
+        command = [sys.executable, '-m', 'seg_perception.ros.start', module, '--ros-args']
         for parameter in parameters:
             command += ['-p', parameter]
         log_file = log_path.open('wb') if log_path is not None else None

@@ -97,8 +97,7 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
 def catch_signals() -> None:
     """Makes SIGINT and SIGTERM end the process in order; calling it again changes nothing.
 
-    `run_node` does it too. Executables call it before they import a node, as its libraries take
-    seconds to load.
+    `run_node` does it too; ``start`` does it before a node's libraries are imported.
     """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _stop)
