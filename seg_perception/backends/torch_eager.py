@@ -18,7 +18,7 @@ from seg_perception.backends.batches import check_batch
 from seg_perception.backends.devices import device_name, select_device, select_dtype
 from seg_perception.backends.failures import translated
 from seg_perception.backends.outputs import channel_axis, first_tensor, interpret
-from seg_perception.backends.protocol import ModelOutput, RunOptions
+from seg_perception.backends.protocol import Backend, ModelOutput, RunOptions
 from seg_perception.errors import ConfigurationError, InferenceError
 from seg_perception.models import nets
 from seg_perception.models.card import ModelCard
@@ -95,20 +95,14 @@ class TorchBackend:
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`; compiles and captures what that size needs."""
-        zeros = torch.zeros(batch, 3, *input_hw, device=self.device, dtype=self.dtype)
-        for _ in range(2):  # the second run sees allocations and autotuning of the first done
-            self.infer(zeros)
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
+        run_on_zeros(self, input_hw, batch)
 
     def close(self) -> None:
         """See `Backend.close`."""
         if self._network is None:
             return
         self._network = self._graphs = None
-        gc.collect()
-        if self.device.type == 'cuda':
-            torch.cuda.empty_cache()
+        give_memory_back(self.device)
 
     def description(self) -> dict[str, str]:
         """See `Backend.description`."""
@@ -123,6 +117,23 @@ class TorchBackend:
             'num_parameters': str(self._num_parameters),
             'torch': torch.__version__,
         }
+
+
+def run_on_zeros(backend: Backend, input_hw: tuple[int, int], batch: int) -> None:
+    """Warms up a torch backend and waits for its device."""
+    batch = min(batch, backend.max_batch or batch)
+    zeros = torch.zeros(batch, 3, *input_hw, device=backend.device, dtype=backend.dtype)
+    for _ in range(2):  # the second run sees allocations and autotuning of the first done
+        backend.infer(zeros)
+    if backend.device.type == 'cuda':
+        torch.cuda.synchronize(backend.device)
+
+
+def give_memory_back(device: torch.device) -> None:
+    """Returns what nobody refers to any more, on the device too."""
+    gc.collect()
+    if device.type == 'cuda':
+        torch.cuda.empty_cache()
 
 
 class CudaGraphs:

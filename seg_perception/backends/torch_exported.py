@@ -10,7 +10,6 @@ B batch, C classes, H/W the model's grid.
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import torch
@@ -21,7 +20,14 @@ from seg_perception.backends.devices import device_name, select_device
 from seg_perception.backends.failures import translated
 from seg_perception.backends.outputs import channel_axis, first_tensor, interpret
 from seg_perception.backends.protocol import DTYPES, ModelOutput, RunOptions
-from seg_perception.backends.torch_eager import CudaGraphs, Network, compiled, use_threads
+from seg_perception.backends.torch_eager import (
+    CudaGraphs,
+    Network,
+    compiled,
+    give_memory_back,
+    run_on_zeros,
+    use_threads,
+)
 from seg_perception.errors import ConfigurationError, DeviceError, InferenceError, WeightsError
 from seg_perception.models.card import ModelCard
 
@@ -114,21 +120,14 @@ class ExportedBackend:
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`."""
-        batch = min(batch, self.max_batch or batch)
-        zeros = torch.zeros(batch, 3, *input_hw, device=self.device, dtype=self.dtype)
-        for _ in range(2):
-            self.infer(zeros)
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
+        run_on_zeros(self, input_hw, batch)
 
     def close(self) -> None:
         """See `Backend.close`."""
         if self._network is None:
             return
         self._network = self._graphs = None
-        gc.collect()
-        if self.device.type == 'cuda':
-            torch.cuda.empty_cache()
+        give_memory_back(self.device)
 
     def description(self) -> dict[str, str]:
         """See `Backend.description`."""
