@@ -31,9 +31,11 @@ MAY_IMPORT = {
     'backends': PIXELS | {'models'},
     'postprocess': PIXELS | {'models'},
     'pipeline': PIXELS | {'models', 'backends', 'postprocess'},
+    'navigation': PIXELS | {'models', 'postprocess'},
     'training': RUNNING,
-    'ros': RUNNING,
-    'cli': RUNNING | {'training', 'ros'},
+    'benchmarks': RUNNING,
+    'ros': RUNNING | {'navigation', 'benchmarks'},
+    'cli': RUNNING | {'navigation', 'training', 'benchmarks', 'ros'},
 }
 
 ROS_MODULE = re.compile(

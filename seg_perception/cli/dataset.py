@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_DESCRIPTION = """\
+Reads every image and mask once and reports images without mask and masks without image,
+unreadable files, sizes that differ, ids outside the class table, masks without annotation,
+how often each class occurs, and images of train that are in val, too.
+"""
 _EPILOG = """\
 examples:
   seg-perception dataset check config/training/camvid_fast.yaml --set data.root=$PWD/data/camvid
@@ -29,10 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     check = commands.add_parser(
         'check',
         help='find broken pairs, wrong sizes, unknown ids, imbalance and leaks',
-        description='Reads every image and mask once and reports images without mask and masks '
-        'without image, unreadable files, sizes that differ, ids outside the class table, masks '
-        'without annotation, how often each class occurs, and images of train that are in val, '
-        'too.',
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
