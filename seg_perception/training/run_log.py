@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class RunLog:
                 raise MissingExtraError(
                     'tensorboard', 'tensorboard', 'write TensorBoard events'
                 ) from error
-            self._board = SummaryWriter(str(run_dir / 'tensorboard'))
+            self._open_board = partial(SummaryWriter, str(run_dir / 'tensorboard'))
+            self._board = self._open_board()
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends a record, which has ``kind`` and ``step``."""
@@ -67,6 +69,10 @@ class RunLog:
 
     def cut_back(self, step: int) -> None:
         """Removes what was logged after a step: the resumed run logs it again."""
+        if self._board is not None:
+            self._board.close()
+            # Its files cannot be cut; TensorBoard hides the steps that are written again.
+            self._board = self._open_board(purge_step=step + 1)
         if not self._path.is_file():
             return
         kept = [record for record in read_log(self._path) if record['step'] <= step]
