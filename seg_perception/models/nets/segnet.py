@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from seg_perception.models.nets.layers import crop_padding, init_weights, padding_to_multiple
 
-ENCODER = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Output channels of the 13 convolutions of VGG16, by stage."""
+ENCODER = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
+"""Output channels of the 13 convolutions of VGG16, by stage, as multiples of the first's 64."""
 
 
 class SegNet(nn.Module):
@@ -28,20 +28,24 @@ class SegNet(nn.Module):
     Args:
         num_classes: channels of the logits.
         in_channels: of the images.
+        base_channels: of the first stage; VGG16's and the paper's is 64, fewer are for CPUs.
     """
 
-    def __init__(self, num_classes: int, *, in_channels: int = 3) -> None:
+    def __init__(
+        self, num_classes: int, *, in_channels: int = 3, base_channels: int = 64
+    ) -> None:
         super().__init__()
+        stages = [tuple(factor * base_channels for factor in factors) for factors in ENCODER]
         channels = in_channels
         encoder = []
-        for widths in ENCODER:
+        for widths in stages:
             encoder.append(_stage(channels, widths))
             channels = widths[-1]
         self.encoder = nn.ModuleList(encoder)
         decoder = []
-        for index in reversed(range(len(ENCODER))):
-            depth = len(ENCODER[index])
-            out_channels = ENCODER[index - 1][-1] if index else channels
+        for index in reversed(range(len(stages))):
+            depth = len(stages[index])
+            out_channels = stages[index - 1][-1] if index else channels
             mirrored = (*[channels] * (depth - 1), out_channels)
             # the last convolution of all gives the logits
             decoder.append(_stage(channels, mirrored if index else mirrored[:-1]))

@@ -14,7 +14,7 @@ from seg_perception.models.nets.layers import ConvBlock, resize_legacy_x4
 from seg_perception.models.nets.segnet import unpool
 
 SIZES = [(1, 1), (33, 47), (64, 96), (65, 31)]
-SMALL = {'unet': {'base_channels': 4}}
+SMALL = {'segnet': {'base_channels': 4}, 'unet': {'base_channels': 4}}
 STRIDES = {
     'unet': 1,
     'segnet': 1,
