@@ -33,6 +33,8 @@ EXTRAS = {
     'ros': ros_wheels('jazzy'),
     'ros-kilted': ros_wheels('kilted'),
     'bag': ['rosbags>=0.10'],
+    'bench': ['matplotlib>=3.7', 'psutil>=5.9', 'scikit-image>=0.22'],
+    'coco': ['pycocotools>=2.0.7'],
     'demo': ['rich>=13', 'scikit-image>=0.22'],
     'onnx': ['onnxruntime>=1.17'],
     'tflite': ['ai-edge-litert>=1.0'],

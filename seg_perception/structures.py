@@ -223,6 +223,68 @@ class Segmentation:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectInstance:
+    """One object in an image.
+
+    Attributes:
+        id: value of its pixels in ``Objects.instances_YX``, 1 to 65535.
+        class_id: what it is, a position in the model's `ClassTable`.
+        score: mean confidence of its pixels or what the model says of it, 0 to 1; 1.0 where the
+            model gives no scores.
+        box_xyxy_px: left, top, right and bottom edge of the tightest box around its pixels; right
+            and bottom are exclusive, so that width and height are differences.
+        area_px: how many pixels it has.
+        centroid_xy_px: mean of its pixels' column and row numbers.
+    """
+
+    id: int
+    class_id: int
+    score: float
+    box_xyxy_px: tuple[int, int, int, int]
+    area_px: int
+    centroid_xy_px: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objects:
+    """The objects of one image; no pixel belongs to two.
+
+    Attributes:
+        instances_YX: id of the object at every pixel, 0 where there is none.
+        items: the objects in ascending order of their ids; empty where nothing was found.
+    """
+
+    instances_YX: npt.NDArray[np.uint16]
+    items: tuple[ObjectInstance, ...]
+
+    def item(self, object_id: int) -> ObjectInstance:
+        """The object of that id.
+
+        Raises:
+            InputError: there is none.
+        """
+        for item in self.items:
+            if item.id == object_id:
+                return item
+        raise InputError(
+            f'expected the id of one of {len(self.items)} objects, got {object_id}; the ids are '
+            f'the values above 0 in the instances image'
+        )
+
+    def mask(self, object_id: int) -> U8:
+        """Where one object is: 255 there, 0 elsewhere, shape (Y, X).
+
+        Raises:
+            InputError: no object has that id.
+        """
+        left, top, right, bottom = self.item(object_id).box_xyxy_px
+        mask_YX = np.zeros(self.instances_YX.shape, np.uint8)
+        box = np.s_[top:bottom, left:right]
+        mask_YX[box][self.instances_YX[box] == object_id] = 255
+        return mask_YX
+
+
 def _distinct_colors(num_colors: int) -> tuple[tuple[int, int, int], ...]:
     """Hues a golden angle apart, so that neighbouring ids differ clearly."""
     colors = []

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from seg_perception.errors import InputError
-from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Labels
+from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Labels, Objects
 
 _MIN_NAMED_FRACTION = 0.005
 
@@ -18,6 +18,7 @@ def draw_overlay(
     *,
     opacity: float = 0.5,
     draw_names: bool = True,
+    objects: Objects | None = None,
 ) -> U8:
     """Blends class colours over an image, outlines the regions and names the larger ones.
 
@@ -29,6 +30,8 @@ def draw_overlay(
         classes: names and colours.
         opacity: 0 leaves the image, 1 paints solid colours.
         draw_names: writes each class's name onto its largest region.
+        objects: boxes to draw, of the labels' size; their names and ids stand at the boxes, and
+            then not on the regions of their classes.
 
     Returns:
         A new (Y, X, 3) uint8 RGB image of the labels' size.
@@ -59,13 +62,22 @@ def draw_overlay(
         colors, shown_YX = palette[labels_YX], is_shown[labels_YX]
     tinted = cv2.addWeighted(image_rgb, 1.0 - opacity, colors, opacity, 0.0)
     overlay = np.asarray(cv2.copyTo(tinted, shown_YX, image_rgb.copy()), np.uint8)
+    items = () if objects is None else objects.items
+    boxed = {item.class_id for item in items}
     for class_id in shown:
         _outline_and_name(
             overlay,
             (labels_YX == class_id).astype(np.uint8),
-            classes.names[class_id] if draw_names else '',
-            tuple(int(c) for c in palette[class_id]),
+            classes.names[class_id] if draw_names and class_id not in boxed else '',
+            classes.colors_rgb[class_id],
         )
+    for item in items:
+        left, top, right, bottom = item.box_xyxy_px
+        color_rgb = classes.colors_rgb[item.class_id]
+        cv2.rectangle(overlay, (left, top), (right - 1, bottom - 1), color_rgb, 2)
+        if draw_names:
+            name = f'{classes.names[item.class_id]} {item.id}'
+            _write(overlay, name, (left + right) // 2, top, color_rgb)
     return overlay
 
 
@@ -79,12 +91,16 @@ def _outline_and_name(image_rgb: U8, mask_YX: U8, name: str, color_rgb: tuple[in
     if cv2.contourArea(largest) < _MIN_NAMED_FRACTION * mask_YX.size:
         return
     x, y = _inner_point(mask_YX, largest)
-    scale = max(0.4, min(mask_YX.shape) / 900)
+    _write(image_rgb, name, x, y, color_rgb)
+
+
+def _write(image_rgb: U8, name: str, x: int, y: int, color_rgb: tuple[int, ...]) -> None:
+    """Writes on a plate of that colour, centred on x and standing on y; in place."""
+    height, width = image_rgb.shape[:2]
+    scale = max(0.4, min(height, width) / 900)
     (text_width, text_height), baseline = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    left = int(np.clip(x - text_width // 2, 2, max(2, mask_YX.shape[1] - text_width - 2)))
-    bottom = int(
-        np.clip(y, text_height + 2, max(text_height + 2, mask_YX.shape[0] - baseline - 2))
-    )
+    left = int(np.clip(x - text_width // 2, 2, max(2, width - text_width - 2)))
+    bottom = int(np.clip(y, text_height + 2, max(text_height + 2, height - baseline - 2)))
     top_left = (left - 2, bottom - text_height - 2)
     cv2.rectangle(image_rgb, top_left, (left + text_width + 2, bottom + baseline), color_rgb, -1)
     # Black or white, whichever stands out (ITU-R BT.601 luma).

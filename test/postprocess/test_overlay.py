@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from seg_perception.errors import InputError
-from seg_perception.postprocess import draw_overlay
-from seg_perception.structures import ClassTable
+from seg_perception.postprocess import draw_overlay, find_objects
+from seg_perception.structures import ClassTable, Segmentation
 
 CLASSES = ClassTable(('background', 'person', 'cat'), ((0, 0, 0), (200, 0, 0), (0, 100, 0)))
 IMAGE = np.full((60, 80, 3), 100, np.uint8)
@@ -41,6 +41,25 @@ def test_names_are_written_where_there_is_room():
     np.testing.assert_array_equal(
         draw_overlay(IMAGE, speck, CLASSES), draw_overlay(IMAGE, speck, CLASSES, draw_names=False)
     )
+
+
+def test_objects_have_boxes_and_names():
+    labels = labels_with(1)
+    labels[:20, 70:] = 2
+    objects = find_objects(Segmentation(labels, None, CLASSES, {}), [1], min_area_px=1)
+    plain = draw_overlay(IMAGE, labels, CLASSES, draw_names=False)
+    boxed = draw_overlay(IMAGE, labels, CLASSES, objects=objects, draw_names=False)
+    ys, xs = np.nonzero((plain != boxed).any(axis=2))
+    # A frame of two pixels' width around rows 20 to 39 and columns 20 to 59, and nothing else.
+    assert set(map(tuple, boxed[[20, 39, 30, 30], [40, 40, 20, 59]].tolist())) == {(200, 0, 0)}
+    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (19, 40, 19, 60)
+    assert not (plain != boxed)[22:37, 22:57].any()
+    # The name stands at the top of the box, not in the middle of the region.
+    named = draw_overlay(IMAGE, labels, CLASSES, objects=objects)
+    assert (named != boxed)[10:20, 20:60].any()
+    assert not (named != boxed)[26:40, 20:60].any()
+    # A class without objects keeps the name on its region.
+    assert (named != boxed)[:20, 70:].any()
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 50), (7, 3)])
