@@ -34,9 +34,14 @@ PARAMETERS = {
     '.image_topic': str,
     '.transport': str,
     '.camera_info_topic': str,
+    '.depth_topic': str,
     '.max_rate_hz': float,
 }
-ARGUMENT_OF = {'.image_topic': 'image', '.camera_info_topic': 'camera_info'}
+ARGUMENT_OF = {
+    '.image_topic': 'image',
+    '.camera_info_topic': 'camera_info',
+    '.depth_topic': 'depth',
+}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -57,6 +62,7 @@ def generate_launch_description() -> LaunchDescription:
             argument(
                 'camera_info', 'Topic of the calibration; camera_info beside the images if empty.'
             ),
+            argument('depth', 'Topic of the depth images, registered to the colour images.'),
             argument('camera_name', "The camera's name in parameters and diagnostics."),
             argument('max_rate_hz', 'Frames per second at most; 0 for as many as possible.'),
             argument(

@@ -16,7 +16,8 @@ def test_help_names_every_command(capsys):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for command in COMMANDS:
-        assert f'    {command.__name__.rpartition(".")[2]}' in text
+        name = command.__name__.rpartition('.')[2].replace('_', '-')
+        assert f'    {name}' in text
 
 
 @pytest.mark.parametrize('arguments', [[], ['no-such-command'], ['demo', '--seconds', 'soon']])

@@ -1,0 +1,87 @@
+"""Starts the segmentation node and a Nav2 costmap that shows what it says about the ground.
+
+    seg-perception nav2-config --model NAME --drivable floor --danger person --output nav2.yaml
+    ros2 launch seg_perception nav2_semantic.launch.py costmap:=nav2.yaml model:=NAME depth:=TOPIC
+
+The costmap runs on its own, to look at and to tune; a robot's own costmaps take the layer from
+the same file. The other arguments are those of ``segmentation.launch.py``.
+"""
+
+from __future__ import annotations
+
+import os
+
+import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_context import LaunchContext
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare('seg_perception')
+NEEDED_PACKAGES = {
+    'nav2_costmap_2d': 'ros-$ROS_DISTRO-nav2-costmap-2d',
+    'nav2_lifecycle_manager': 'ros-$ROS_DISTRO-nav2-lifecycle-manager',
+    'semantic_segmentation_layer': 'https://github.com/kiwicampus/semantic_segmentation_layer',
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The argument that names the costmap's file, the costmap, and the segmentation node."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'costmap', description='Parameter file written by seg-perception nav2-config.'
+            ),
+            # First, so that nothing is started where something is missing.
+            OpaqueFunction(function=start_costmap),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(
+                    PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
+                )
+            ),
+        ]
+    )
+
+
+def start_costmap(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Nav2's costmap node and the manager that activates it."""
+    given = context.launch_configurations
+    for package, source in NEEDED_PACKAGES.items():
+        try:
+            get_package_prefix(package)
+        except PackageNotFoundError:
+            raise RuntimeError(f'{package} is not installed; it comes from {source}') from None
+    if not os.path.isfile(given['costmap']):
+        raise RuntimeError(f'costmap: no such file: {given["costmap"]}')
+    if not (given.get('depth') or given.get('params_file')):
+        raise RuntimeError(
+            'depth: expected the topic of the depth images, for there are no points without them'
+        )
+    with open(given['costmap'], encoding='utf-8') as file:
+        name = next(iter(yaml.safe_load(file)))  # of the node and of its namespace
+    clock = {'use_sim_time': given.get('use_sim_time') == 'true'}
+    return [
+        Node(
+            package='nav2_costmap_2d',
+            executable='nav2_costmap_2d',
+            name=name,
+            namespace=name,
+            parameters=[given['costmap'], clock],
+            output='screen',
+        ),
+        Node(
+            package='nav2_lifecycle_manager',
+            executable='lifecycle_manager',
+            name=f'lifecycle_manager_{name}',
+            # A costmap on its own keeps no bond.
+            parameters=[
+                {'node_names': [f'{name}/{name}'], 'autostart': True, 'bond_timeout': 0.0},
+                clock,
+            ],
+            output='screen',
+        ),
+    ]
