@@ -50,8 +50,8 @@ def option(
 ) -> Any:
     """A field of an options dataclass.
 
-    Its type is that of its default: a bool, int, float, str, a tuple of as many ints, or a tuple
-    of any number of texts.
+    Its type is that of its default: a bool, int, float, str, a tuple of as many ints or floats, or
+    a tuple of any number of texts.
     """
     meaning = Meaning(description, choices, minimum, maximum, is_live)
     return field(default=default, metadata={'meaning': meaning})
@@ -110,10 +110,12 @@ def checked(name: str, value: Any, default: Any, meaning: Meaning) -> Any:
     if isinstance(default, tuple):
         item_type = type(default[0])
         items = tuple(value) if isinstance(value, (list, tuple, array)) else ()
-        is_typed = bool(items) and all(type(item) is item_type for item in items)
-        if item_type is int:
+        allowed_types = (int, float) if item_type is float else (item_type,)
+        is_typed = bool(items) and all(type(item) in allowed_types for item in items)
+        if item_type is not str:
             is_typed = is_typed and len(items) == len(default)
-            numbers = items if is_typed else ()
+            items = tuple(item_type(item) for item in items) if is_typed else ()
+            numbers = items
         value = items if is_typed else value
     elif isinstance(default, float):
         is_typed = type(value) in (int, float)
@@ -152,7 +154,8 @@ def constraints(meaning: Meaning) -> str:
 
 def _type_name(default: Any) -> str:
     if isinstance(default, tuple):
-        return f'{len(default)} whole numbers' if type(default[0]) is int else 'a list of texts'
+        names = {int: f'{len(default)} whole numbers', float: f'{len(default)} numbers'}
+        return names.get(type(default[0]), 'a list of texts')
     names = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a text'}
     return names[type(default)]
 

@@ -22,6 +22,8 @@ ANY = Meaning('any')
         ('text', '', 'text'),
         ([1, 2], (0, 0), (1, 2)),
         (array.array('q', [1, 2]), (0, 0), (1, 2)),
+        ([1, 0.5], (0.0, 0.0), (1.0, 0.5)),
+        (array.array('d', [1.0, 2.0]), (0.0, 0.0), (1.0, 2.0)),
     ],
 )
 def test_taken(value, default, expected):
@@ -41,6 +43,8 @@ def test_taken(value, default, expected):
         (5, '', 'expected a text, got 5'),
         ([1.5, 2.0], (0, 0), r'expected 2 whole numbers, got \[1.5, 2.0\]'),
         ([1, 2, 3], (0, 0), r'expected 2 whole numbers, got \[1, 2, 3\]'),
+        ([1.0, 2.0, 3.0], (0.0, 0.0), r'expected 2 numbers, got \[1.0, 2.0, 3.0\]'),
+        ([1.0, True], (0.0, 0.0), r'expected 2 numbers, got \[1.0, True\]'),
         ('ab', (0, 0), "expected 2 whole numbers, got 'ab'"),
         (None, '', 'expected a text, got None'),
     ],
@@ -57,6 +61,7 @@ def test_refused_type(value, default, message):
         (9.5, 1.0, Meaning('', minimum=1, maximum=9), 'expected 1 to 9, got 9.5'),
         (-1, 0.0, Meaning('', minimum=0), 'expected 0 or more, got -1'),
         ([5, -5], (0, 0), Meaning('', minimum=0), 'expected 0 or more, got -5'),
+        ([1.0, float('nan')], (0.0, 0.0), Meaning('', minimum=0), 'expected 0 or more, got nan'),
         ('c', 'a', Meaning('', choices=('a', 'b')), "expected one of a, b, got 'c'"),
         (float('nan'), 1.0, Meaning('', minimum=0), 'expected 0 or more, got nan'),
     ],
