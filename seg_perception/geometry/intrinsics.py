@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from seg_perception.errors import GeometryError
 
 
@@ -55,6 +58,25 @@ class Intrinsics:
         if min(*binning_xy, *size_wh) < 1:
             raise GeometryError(f'expected binning within {self.size_wh}, got {binning_xy}')
         return self._scaled(size_wh, 1.0 / binning_xy[0], 1.0 / binning_xy[1])
+
+    def pinhole(self, is_rectified: bool) -> npt.NDArray[np.float64]:
+        """The 3x3 matrix from directions to pixels: K, or P without its shift if rectified.
+
+        Raises:
+            GeometryError: the camera is not calibrated (sensor_msgs/CameraInfo says so with
+                zeros), or the numbers are no such matrix.
+        """
+        name, values, columns = ('P', self.p, 4) if is_rectified else ('K', self.k, 3)
+        if len(values) != 3 * columns:
+            raise GeometryError(f'expected {name} as 3x{columns} numbers, got {len(values)}')
+        matrix = np.array(values, np.float64).reshape(3, columns)[:, :3]
+        has_focal_lengths = min(matrix[0, 0], matrix[1, 1]) > 0 and np.isfinite(matrix).all()
+        if not has_focal_lengths or matrix[2].tolist() != [0.0, 0.0, 1.0]:
+            raise GeometryError(
+                f'expected a calibrated camera, got {name} {matrix.tolist()}: publish its '
+                'calibration as camera_info'
+            )
+        return matrix
 
     def _scaled(self, size_wh: tuple[int, int], scale_x: float, scale_y: float) -> Intrinsics:
         return replace(
