@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from seg_perception.backends import ModelOutput, RunOptions, load_backend
+from seg_perception.backends.torch_eager import use_threads
 from seg_perception.errors import ConfigurationError, InferenceError, InputError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
 from seg_perception.imaging.preprocess import Preprocessor, ResizeGeometry
@@ -46,7 +48,8 @@ class Segmenter:
         confidence_threshold: pixels less sure than this probability get ``unlabeled_id``.
         max_pixels: larger images are refused before anything is allocated.
         **run_options: fields of ``backends.RunOptions``: ``device``, ``precision``, ``compile``,
-            ``cuda_graph``, ``channels_last``, ``num_threads``, ``trust_model_code``.
+            ``cuda_graph``, ``channels_last``, ``num_threads`` (torch's and OpenCV's too, which
+            are settings of the thread and of the process), ``trust_model_code``.
 
     Raises:
         ModelError: no such model, or its card or weights are unusable.
@@ -80,7 +83,11 @@ class Segmenter:
         self.card = card
         self._confidence_threshold = 0.0
         self.confidence_threshold = confidence_threshold
-        self._backend = load_backend(card, weights_path, RunOptions(**run_options))
+        options = RunOptions(**run_options)
+        self._num_threads = options.num_threads
+        if options.num_threads:
+            cv2.setNumThreads(options.num_threads)
+        self._backend = load_backend(card, weights_path, options)
         self._samplers: dict[tuple[Any, ...], GridSampler] = {}
         self._max_pixels = max_pixels
         size_hw, resize = card.input.size_hw, card.input.resize
@@ -185,6 +192,7 @@ class Segmenter:
             )
         if not images:
             return []
+        use_threads(self._num_threads)
         timings_ms: dict[str, float] = {}
         with self._timed(timings_ms, 'decode'):
             frames = [self._to_frame(image) for image in images]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -225,3 +226,23 @@ def test_gpu_agrees_with_cpu(image):
             results[device, precision] = segmenter.segment([image])[0].labels_YX
     for labels in results.values():
         assert (labels == results['cpu', 'fp32']).mean() > 0.995
+
+
+def test_threads_are_those_of_torch_and_opencv(image):
+    """Both have defaults of the whole machine: a planner beside the model needs its cores."""
+    seen = []
+
+    def segment():
+        torch.set_num_threads(3)
+        segmenter.segment([image])
+        seen.append((torch.get_num_threads(), cv2.getNumThreads()))
+
+    before = cv2.getNumThreads()
+    try:
+        with Segmenter(input_size_hw=SIZE_HW, num_threads=2, device='cpu') as segmenter:
+            thread = threading.Thread(target=segment)  # torch counts per thread
+            thread.start()
+            thread.join()
+    finally:
+        cv2.setNumThreads(before)
+    assert seen == [(2, 2)]

@@ -24,13 +24,11 @@ from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import check_compressed, check_frame
 from seg_perception.ros import qos
 from seg_perception.ros.accounting import CameraAccount, DropReason
+from seg_perception.ros.cdr import read_compressed_image
+from seg_perception.ros.intake import Intake
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
-from seg_perception.ros.messages import (
-    camera_info_to_intrinsics,
-    compressed_to_frame,
-    image_to_frame,
-)
+from seg_perception.ros.messages import camera_info_to_intrinsics, serialized_to_frame
 from seg_perception.ros.outputs import CameraOutputs
 from seg_perception.ros.params import CameraParameters
 from seg_perception.structures import CompressedFrame, Frame
@@ -79,6 +77,7 @@ class Camera:
         max_pixels: larger images are refused.
         outputs: builds the publishers for a namespace.
         mailboxes: where frames go.
+        intake: receives the messages.
         log: for trouble.
     """
 
@@ -90,6 +89,7 @@ class Camera:
         max_pixels: int,
         outputs: Callable[[str], CameraOutputs],
         mailboxes: Mailboxes[Job],
+        intake: Intake,
         log: ThrottledLog,
     ) -> None:
         self.name = name
@@ -98,6 +98,7 @@ class Camera:
         self._parameters = parameters
         self._max_pixels = max_pixels
         self._mailboxes = mailboxes
+        self._intake = intake
         self._log = log
         group = parameters()
         image_topic = self._resolved('image_topic', group.image_topic)
@@ -114,6 +115,7 @@ class Camera:
         self._intrinsics: Intrinsics | None = None
         self._subscriptions: list[Subscription] = []
         self._requests: list[Request] = []
+        self._requests_lock = threading.Lock()
         self._next_due_s = 0.0
         self._listening_since_s = 0.0
 
@@ -143,9 +145,9 @@ class Camera:
         self._listening_since_s = time.monotonic()
         try:
             if self._is_compressed:
-                self._subscribe(CompressedImage, self._given_topic, self._on_compressed)
+                self._subscribe(CompressedImage, self._given_topic, self._on_compressed, raw=True)
             else:
-                self._subscribe(Image, self._given_topic, self._on_image)
+                self._subscribe(Image, self._given_topic, self._on_image, raw=True)
             self._subscribe(CameraInfo, self._given_camera_info_topic, self._on_camera_info)
         except Exception as error:  # rclpy's own, such as QoS overrides that cannot be
             self._leave()
@@ -154,13 +156,13 @@ class Camera:
     def request(self) -> Request:
         """Asks for the next frame, whether enabled or not and however soon it comes."""
         request = Request()
-        self._requests.append(request)
+        with self._requests_lock:
+            self._requests.append(request)
         return request
 
     def refuse_requests(self, outcome: str) -> None:
         """Tells all who wait for a frame that none will come."""
-        requests, self._requests = self._requests, []
-        for request in requests:
+        for request in self._take_requests():
             request.resolve(outcome, is_success=False)
 
     def intrinsics_of(self, frame: Frame) -> Intrinsics | None:
@@ -189,6 +191,7 @@ class Camera:
 
     def _leave(self) -> None:
         for subscription in self._subscriptions:
+            self._intake.remove(subscription)
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
@@ -202,20 +205,35 @@ class Camera:
                 f'{" ".join(str(error).split())}'
             ) from error
 
-    def _subscribe(self, message_type: Any, topic: str, callback: Callable[[Any], None]) -> None:
+    def _take_requests(self) -> list[Request]:
+        with self._requests_lock:
+            requests, self._requests = self._requests, []
+        return requests
+
+    def _subscribe(
+        self,
+        message_type: Any,
+        topic: str,
+        callback: Callable[[Any], None],
+        *,
+        raw: bool = False,
+    ) -> None:
         subscription = self._node.create_subscription(
             message_type,
             topic,
             callback,
             qos.sensor_input(),
+            callback_group=self._intake.group,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            raw=raw,
         )
         self._subscriptions.append(subscription)
+        self._intake.add(subscription)
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: bytes) -> None:
         self.account.receive()
         try:
-            frame = image_to_frame(message, self.name)
+            frame = serialized_to_frame(message, self.name)
             check_frame(frame, max_pixels=self._max_pixels)
         except InputError as error:
             self.reject(error)
@@ -223,10 +241,10 @@ class Camera:
         else:
             self._accept(frame)
 
-    def _on_compressed(self, message: CompressedImage) -> None:
+    def _on_compressed(self, message: bytes) -> None:
         self.account.receive()
         try:
-            frame = compressed_to_frame(message, self.name)
+            frame = read_compressed_image(message, self.name)
             check_compressed(frame, max_pixels=self._max_pixels)
         except InputError as error:
             self.reject(error)
@@ -236,7 +254,7 @@ class Camera:
 
     def _accept(self, frame: Frame | CompressedFrame) -> None:
         now_s = time.monotonic()
-        requests, self._requests = self._requests, []
+        requests = self._take_requests()
         if not requests:
             if not self.is_enabled:
                 self.account.drop(DropReason.INACTIVE)
@@ -248,7 +266,8 @@ class Camera:
         replaced = self._mailboxes.put(self.name, job)
         if replaced is job:
             self.account.drop(DropReason.INACTIVE)
-            self._requests = requests
+            with self._requests_lock:
+                self._requests += requests
         elif replaced is not None:
             self.account.drop(DropReason.SUPERSEDED)
 

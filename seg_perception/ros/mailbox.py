@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -27,6 +29,8 @@ class Mailboxes(Generic[Item]):
         self._passes: dict[str, float] = {}
         self._served_pass = 0.0
         self._is_open = False
+        self._arrived_s: dict[str, float] = {}
+        self._period_s: dict[str, float] = {}
 
     def open(self) -> None:
         """Starts to accept items; mailboxes are closed at first."""
@@ -43,6 +47,9 @@ class Mailboxes(Generic[Item]):
         with self._condition:
             if not self._is_open:
                 return item
+            now_s = time.monotonic()
+            self._period_s[camera] = now_s - self._arrived_s.get(camera, -math.inf)
+            self._arrived_s[camera] = now_s
             replaced = self._slots.pop(camera, None)
             if replaced is not None and self._inherit is not None:
                 self._inherit(item, replaced)
@@ -52,18 +59,32 @@ class Mailboxes(Generic[Item]):
             self._condition.notify()
             return replaced
 
-    def take(self, max_items: int, weights: dict[str, float]) -> list[tuple[str, Item]]:
+    def take(
+        self, max_items: int, weights: dict[str, float], wait_s: float = 0.0
+    ) -> list[tuple[str, Item]]:
         """Waits for items and takes at most one per camera.
 
         Args:
             max_items: how many at most.
             weights: share of each camera, positive; 1.0 where missing.
+            wait_s: where there are fewer, how long to wait at most for cameras whose next item
+                is due within that time.
 
         Returns:
             Camera and item; empty once the mailboxes are closed.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._slots or not self._is_open)
+            if wait_s > 0.0:
+                until_s = time.monotonic() + wait_s
+                self._condition.wait_for(
+                    lambda: (
+                        not self._is_open
+                        or len(self._slots) >= max_items
+                        or not self._is_any_due(until_s)
+                    ),
+                    wait_s,
+                )
             if not self._is_open:
                 return []
             chosen = sorted(self._slots, key=lambda camera: self._passes[camera])[:max_items]
@@ -71,6 +92,18 @@ class Mailboxes(Generic[Item]):
             for camera in chosen:
                 self._passes[camera] += 1.0 / weights.get(camera, 1.0)
             return [(camera, self._slots.pop(camera)) for camera in chosen]
+
+    def _is_any_due(self, until_s: float) -> bool:
+        """Whether another camera should send by then, going by its last two items.
+
+        One that has missed its time by a whole period is not waited for.
+        """
+        return any(
+            arrived_s + self._period_s[camera] <= until_s
+            and time.monotonic() < arrived_s + 2.0 * self._period_s[camera]
+            for camera, arrived_s in self._arrived_s.items()
+            if camera not in self._slots
+        )
 
     def close(self) -> list[tuple[str, Item]]:
         """Stops accepting items and wakes the worker.

@@ -1,6 +1,6 @@
 """Between ROS messages and this package's own values; bytes are viewed, not copied, on the way in.
 
-Sources: sensor_msgs/Image, CompressedImage and CameraInfo; vision_msgs/LabelInfo.
+Sources: sensor_msgs/Image and CameraInfo; vision_msgs/LabelInfo.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import array
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from seg_perception.errors import EncodingError
 from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import is_supported
-from seg_perception.structures import ClassTable, CompressedFrame, Frame
-
-NANOSECONDS = 1_000_000_000
+from seg_perception.ros.cdr import NANOSECONDS, read_image
+from seg_perception.structures import ClassTable, Frame
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -54,6 +54,19 @@ def image_to_frame(message: Image, camera: str = '') -> Frame:
     )
 
 
+def serialized_to_frame(buffer: bytes, camera: str = '') -> Frame:
+    """As `image_to_frame`, of a serialised Image: the frame views the buffer.
+
+    Raises:
+        ImageLayoutError: the buffer is not an Image.
+        EncodingError: cv_bridge is asked and cannot make a colour image of it either.
+    """
+    frame = read_image(buffer, camera)
+    if is_supported(frame.encoding):
+        return frame
+    return image_to_frame(deserialize_message(buffer, Image), camera)
+
+
 def _through_cv_bridge(message: Image) -> Image:
     """The image as cv_bridge makes rgb8 of it; itself where cv_bridge is not installed."""
     try:
@@ -68,17 +81,6 @@ def _through_cv_bridge(message: Image) -> Image:
             f"'{message.encoding}': {error}"
         ) from error
     return array_to_image(pixels, 'rgb8', message.header)
-
-
-def compressed_to_frame(message: CompressedImage, camera: str = '') -> CompressedFrame:
-    """Views a CompressedImage as a compressed frame; nothing is checked or copied."""
-    return CompressedFrame(
-        data=np.frombuffer(message.data, np.uint8),
-        format=message.format,
-        stamp_ns=stamp_to_ns(message.header.stamp),
-        frame_id=message.header.frame_id,
-        camera=camera,
-    )
 
 
 def array_to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:

@@ -26,8 +26,10 @@ from seg_perception.pipeline import Segmenter
 from seg_perception.ros import params
 from seg_perception.ros.camera import Camera, Job, Request
 from seg_perception.ros.diagnostics import camera_status, make_status
+from seg_perception.ros.intake import Intake
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
+from seg_perception.ros.memory import keep_freed_memory, return_freed_memory
 from seg_perception.ros.outputs import CameraOutputs, output_table
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node
 from seg_perception.ros.worker import SegmentationWorker
@@ -56,12 +58,13 @@ class SegmentationNode(LifecycleNode):
         self._worker: SegmentationWorker | None = None
         self._is_enabled = True
         self._failure = ''
-        self._settings = params.declare(self)
         self._log = ThrottledLog(self.get_logger())
+        self._intake = Intake(self.context, self._look_who_listens, LISTEN_PERIOD_S, self._log)
+        self._settings = params.declare(self)
         self._answer_impossible_transitions()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_service(SetBool, '~/enable', self._on_enable)
-        # A group of its own: while it awaits a frame, the callback that brings it must run.
+        # A group of its own: while it awaits a frame, the other callbacks must run.
         self.create_service(
             Trigger,
             '~/segment',
@@ -72,7 +75,7 @@ class SegmentationNode(LifecycleNode):
         self._diagnostics_timer = self.create_timer(
             self._settings.diagnostics_period_s, self._publish_diagnostics
         )
-        self.create_timer(LISTEN_PERIOD_S, self._listen_where_wanted)
+        self._listeners_changed = self.create_guard_condition(self._listen_where_wanted)
         if self._settings.autostart:
             self._autostart_timer = self.create_timer(0.0, self._autostart)
 
@@ -168,6 +171,7 @@ class SegmentationNode(LifecycleNode):
                 parameters.max_pixels,
                 lambda namespace: CameraOutputs(self, namespace, segmenter.classes, table),
                 self._mailboxes,
+                self._intake,
                 self._log,
             )
             self._cameras[name] = camera
@@ -200,6 +204,7 @@ class SegmentationNode(LifecycleNode):
             self._log,
         )
         self._worker.start()
+        self._intake.start()
         self._publish_label_info()
         self._listen_where_wanted()
 
@@ -216,6 +221,7 @@ class SegmentationNode(LifecycleNode):
         for camera in self._cameras.values():
             camera.listen(False)
             camera.refuse_requests('the node was deactivated')
+        self._intake.stop()
         if self._worker is not None and not self._worker.stop(timeout_s):
             self.get_logger().error(f'the model did not finish within {timeout_s:g} s')
             return False
@@ -230,6 +236,7 @@ class SegmentationNode(LifecycleNode):
         if self._segmenter is not None:
             self._segmenter.close()
         self._segmenter = None
+        return_freed_memory()
 
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
@@ -290,6 +297,12 @@ class SegmentationNode(LifecycleNode):
 
     # Timers
 
+    def _look_who_listens(self) -> None:
+        """Asks the executor to subscribe or leave where that is due; runs in the intake."""
+        is_lazy = self._settings.lazy
+        if any(c.wants_images(is_lazy=is_lazy) != c.is_listening for c in self._cameras.values()):
+            self._listeners_changed.trigger()
+
     def _listen_where_wanted(self) -> None:
         """Subscribes to cameras whose outputs are listened to, leaves the others."""
         if self._worker is None:
@@ -305,8 +318,8 @@ class SegmentationNode(LifecycleNode):
             level, message = DiagnosticStatus.ERROR, self._failure
         elif self._worker is None:
             level, message = DiagnosticStatus.WARN, 'inactive'
-        elif not self._worker.is_alive():
-            level, message = DiagnosticStatus.ERROR, 'the worker thread ended: restart the node'
+        elif not (self._worker.is_alive() and self._intake.is_alive()):
+            level, message = DiagnosticStatus.ERROR, 'a thread ended: restart the node'
         about = self._segmenter.description() if self._segmenter is not None else {}
         statuses = [make_status(f'{name}: device', level, message, about)]
         for camera in self._cameras.values():
@@ -379,6 +392,7 @@ def _require_vision_msgs() -> None:
 
 def main() -> NoReturn:
     """Entry point of ``segmentation_node``."""
+    keep_freed_memory()
     run_node(SegmentationNode)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -19,8 +21,8 @@ from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import to_rgb
 from seg_perception.postprocess import draw_overlay
 from seg_perception.ros import qos
+from seg_perception.ros.cdr import write_image
 from seg_perception.ros.messages import (
-    array_to_image,
     class_table_to_label_info,
     intrinsics_to_camera_info,
     make_header,
@@ -51,6 +53,12 @@ class FrameResult:
         """The input's stamp and frame_id, unchanged."""
         return make_header(self.segmentation.stamp_ns, self.segmentation.frame_id)
 
+    def image(self, pixels: npt.NDArray[np.generic], encoding: str) -> bytes:
+        """A serialised Image with the input's stamp and frame_id."""
+        return write_image(
+            pixels, encoding, self.segmentation.stamp_ns, self.segmentation.frame_id
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -59,7 +67,8 @@ class Output:
     Attributes:
         topic: name below the camera's ``segmentation`` namespace.
         message_type: its message class.
-        make: builds the message; None where there is nothing to say about this frame.
+        make: builds the message, serialised or not; None where there is nothing to say about
+            this frame.
         needs_confidence: whether confidence has to be computed for it.
     """
 
@@ -69,24 +78,24 @@ class Output:
     needs_confidence: bool = field(default=False)
 
 
-def _labels(result: FrameResult) -> Image:
+def _labels(result: FrameResult) -> bytes:
     labels = result.segmentation.labels_YX
-    return array_to_image(labels, 'mono8' if labels.itemsize == 1 else '16UC1', result.header)
+    return result.image(labels, 'mono8' if labels.itemsize == 1 else '16UC1')
 
 
-def _confidence(result: FrameResult) -> Image | None:
+def _confidence(result: FrameResult) -> bytes | None:
     confidence = result.segmentation.confidence_YX
-    return None if confidence is None else array_to_image(confidence, 'mono8', result.header)
+    return None if confidence is None else result.image(confidence, 'mono8')
 
 
-def _overlay(result: FrameResult) -> Image:
+def _overlay(result: FrameResult) -> bytes:
     picture = draw_overlay(
         to_rgb(result.frame, max_pixels=result.frame.height * result.frame.width),
         result.segmentation.labels_YX,
         result.segmentation.classes,
         opacity=result.overlay_opacity,
     )
-    return array_to_image(picture, 'rgb8', result.header)
+    return result.image(picture, 'rgb8')
 
 
 def _camera_info(result: FrameResult) -> CameraInfo | None:
@@ -100,9 +109,9 @@ def _label_info_sync(result: FrameResult) -> Any:
     return class_table_to_label_info(result.segmentation.classes, result.threshold, result.header)
 
 
-def _mask(class_name: str) -> Callable[[FrameResult], Image]:
-    def make(result: FrameResult) -> Image:
-        return array_to_image(result.segmentation.mask(class_name), 'mono8', result.header)
+def _mask(class_name: str) -> Callable[[FrameResult], bytes]:
+    def make(result: FrameResult) -> bytes:
+        return result.image(result.segmentation.mask(class_name), 'mono8')
 
     return make
 

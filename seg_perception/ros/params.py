@@ -106,6 +106,13 @@ class Parameters:
     max_batch_size: int = option(
         8, 'Frames of different cameras the model takes at once.', minimum=1, maximum=64
     )
+    batch_wait_ms: float = option(
+        0.0,
+        'How long frames wait for those of other cameras that are due, to share a batch.',
+        minimum=0.0,
+        maximum=1000.0,
+        is_live=True,
+    )
     confidence_threshold: float = option(
         0.0,
         'Pixels less sure than this (probability) get the unlabelled id.',

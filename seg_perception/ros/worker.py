@@ -1,11 +1,16 @@
-"""The one thread that owns the model: newest frames in, published outputs and counts out."""
+"""The one thread that owns the model, and the one that publishes what it found.
+
+Frames are published while the model works on the next ones. No result ever waits for more than
+the one before it, so nothing is queued or overtaken.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from seg_perception.errors import InputError, SegPerceptionError
@@ -35,7 +40,7 @@ class SegmentationWorker(threading.Thread):
     """Takes frames from the mailboxes until they are closed.
 
     Every frame it takes ends in its camera's account, whatever happens; nothing that goes wrong
-    with a frame ends the thread.
+    with a frame ends the thread. It ends when the last frame is published.
 
     Args:
         segmenter: used by this thread only.
@@ -63,12 +68,21 @@ class SegmentationWorker(threading.Thread):
         self._now_ns = now_ns
         self._log = log
 
+        self._publisher = ThreadPoolExecutor(1, 'segmentation_publisher')
+        self._publishing: Future[None] | None = None
+
     def run(self) -> None:
         """Serves until the mailboxes are closed."""
+        with self._publisher:
+            self._serve()
+
+    def _serve(self) -> None:
         while True:
             parameters = self._parameters()
             weights = {name: group.weight for name, group in parameters.camera.items()}
-            jobs = self._mailboxes.take(parameters.max_batch_size, weights)
+            jobs = self._mailboxes.take(
+                parameters.max_batch_size, weights, parameters.batch_wait_ms * 1e-3
+            )
             if not jobs:
                 return
             parameters = self._parameters()
@@ -120,7 +134,7 @@ class SegmentationWorker(threading.Thread):
         return _Task(camera, job, frame, topics, stages_ms)
 
     def _segment(self, tasks: list[_Task], parameters: Parameters) -> None:
-        """Runs the model on a batch and publishes; on failure, frame by frame."""
+        """Runs the model on a batch and hands over the results; on failure, frame by frame."""
         try:
             results = self._segmenter.segment(
                 [task.frame for task in tasks],
@@ -137,6 +151,13 @@ class SegmentationWorker(threading.Thread):
                 return
             self._fail(tasks[0].camera, tasks[0].job, error)
             return
+        if self._publishing is not None:
+            self._publishing.result()
+        self._publishing = self._publisher.submit(self._publish_all, tasks, results, parameters)
+
+    def _publish_all(
+        self, tasks: Sequence[_Task], results: Sequence[Segmentation], parameters: Parameters
+    ) -> None:
         for task, result in zip(tasks, results, strict=True):
             try:
                 self._publish(task, result, parameters)

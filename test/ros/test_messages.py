@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
@@ -17,6 +20,7 @@ from seg_perception.ros.messages import (
     image_to_frame,
     intrinsics_to_camera_info,
     make_header,
+    serialized_to_frame,
     stamp_to_ns,
     to_byte_array,
 )
@@ -53,6 +57,22 @@ def test_frames_view_the_message():
     assert frame.data[4] == 9
 
 
+def test_encodings_that_cv_bridge_knows_go_through_it(monkeypatch):
+    """A stand-in for cv_bridge, which comes with ROS only: it gets the message as it was."""
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, message, encoding):
+            assert (message.encoding, encoding) == ('yuv999', 'rgb8')
+            return np.array([[list(message.data)]], np.uint8)
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', SimpleNamespace(CvBridge=CvBridge))
+    message = Image(header=HEADER, height=1, width=1, encoding='yuv999', step=3)
+    message.data = to_byte_array(b'\x01\x02\x03')
+    frame = serialized_to_frame(serialize_message(message), 'front')
+    assert (frame.encoding, frame.camera, bytes(frame.data)) == ('rgb8', 'front', b'\x01\x02\x03')
+    assert frame.stamp_ns == stamp_to_ns(HEADER.stamp)
+
+
 def test_byte_arrays():
     assert bytes(to_byte_array(b'\x01\xff')) == b'\x01\xff'
     assert bytes(to_byte_array(np.array([1], '<u2'))) == b'\x01\x00'
@@ -63,8 +83,9 @@ def test_unknown_encodings_without_cv_bridge():
         pytest.skip('cv_bridge is installed and takes the encoding')
     message = Image(header=Header(), height=1, width=1, encoding='32FC3', step=12)
     message.data = to_byte_array(np.zeros(3, np.float32))
-    with pytest.raises(EncodingError, match="encoding '32FC3' is not one of"):
-        check_frame(image_to_frame(message))
+    for frame in (image_to_frame(message), serialized_to_frame(serialize_message(message))):
+        with pytest.raises(EncodingError, match="encoding '32FC3' is not one of"):
+            check_frame(frame)
 
 
 def test_unknown_encodings_go_through_cv_bridge():
@@ -73,6 +94,8 @@ def test_unknown_encodings_go_through_cv_bridge():
     message.data = to_byte_array(np.zeros(1, np.float32))
     with pytest.raises(EncodingError, match='nor cv_bridge'):
         image_to_frame(message)
+    with pytest.raises(EncodingError, match='nor cv_bridge'):
+        serialized_to_frame(serialize_message(message))
 
 
 def test_calibration_survives():

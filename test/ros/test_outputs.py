@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.geometry import Intrinsics
+from seg_perception.ros.messages import stamp_to_ns
 from seg_perception.ros.outputs import FrameResult, output_table, topic_token
 from seg_perception.structures import ClassTable, Frame, Segmentation
 
@@ -59,6 +61,9 @@ def test_labels_of_many_classes_are_16_bit():
         Frame.from_array(pixels), Segmentation(labels, None, classes, {}, stamp_ns=5)
     )
     made = {topic: output.make(result) for topic, output in topics(classes, ('c299',)).items()}
+    for topic in ('labels', 'masks/c299', 'overlay'):
+        made[topic] = deserialize_message(made[topic], Image)
+        assert stamp_to_ns(made[topic].header.stamp) == 5
     assert (made['labels'].encoding, made['labels'].step) == ('16UC1', 6)
     assert np.frombuffer(made['labels'].data, np.uint16).tolist() == [0, 299, 65535]
     assert list(made['masks/c299'].data) == [0, 255, 0]

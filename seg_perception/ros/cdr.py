@@ -1,0 +1,142 @@
+"""Serialised images (CDR), read without copying the pixels and written with one copy of them.
+
+rclpy hands out and takes serialised messages as ``bytes``; its own conversions allocate and copy
+every image once more than this does. Its ``deserialize_message`` and ``serialize_message`` are
+what the tests compare with.
+
+Sources: sensor_msgs/Image and CompressedImage; OMG DDS-XTypes 1.3, 7.4 (XCDR version 1): four
+bytes say which encoding follows, then come the fields in order, numbers at multiples of their
+own size counted from behind those four bytes; a string is its length with the terminating zero,
+then its bytes; a sequence is its length, then its elements.
+"""
+
+from __future__ import annotations
+
+import struct
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_perception.errors import ImageLayoutError
+from seg_perception.structures import CompressedFrame, Frame
+
+NANOSECONDS = 1_000_000_000
+
+_ENCAPSULATION_SIZE = 4
+_LITTLE_ENDIAN = b'\x00\x01\x00\x00'
+_BYTE_ORDERS = MappingProxyType({b'\x00\x00': '>', b'\x00\x01': '<'})
+
+
+def read_image(buffer: bytes, camera: str = '') -> Frame:
+    """A serialised sensor_msgs/Image as a frame whose data views the buffer, read-only.
+
+    Only the bounds of the fields are checked; ``imaging.check_frame`` does the rest.
+
+    Raises:
+        ImageLayoutError: it is not CDR, or a field reaches beyond its end.
+    """
+    reader = _Reader(buffer)
+    stamp_ns, frame_id = reader.header()
+    return Frame(
+        height=reader.uint32(),
+        width=reader.uint32(),
+        encoding=reader.string(),
+        is_bigendian=bool(reader.uint8()),
+        step=reader.uint32(),
+        data=reader.octets(),
+        stamp_ns=stamp_ns,
+        frame_id=frame_id,
+        camera=camera,
+    )
+
+
+def read_compressed_image(buffer: bytes, camera: str = '') -> CompressedFrame:
+    """A serialised sensor_msgs/CompressedImage as a frame whose data views the buffer.
+
+    Raises:
+        ImageLayoutError: it is not CDR, or a field reaches beyond its end.
+    """
+    reader = _Reader(buffer)
+    stamp_ns, frame_id = reader.header()
+    return CompressedFrame(
+        format=reader.string(),
+        data=reader.octets(),
+        stamp_ns=stamp_ns,
+        frame_id=frame_id,
+        camera=camera,
+    )
+
+
+def write_image(
+    pixels: npt.NDArray[np.generic], encoding: str, stamp_ns: int, frame_id: str
+) -> bytes:
+    """A serialised sensor_msgs/Image of an array of shape (height, width[, channels]).
+
+    Rows are unpadded; the same bytes as ``serialize_message`` makes on a little-endian machine,
+    with zeros where it leaves the padding between fields as it was.
+    """
+    pixels = np.ascontiguousarray(pixels)
+    sec, nanosec = divmod(stamp_ns, NANOSECONDS)
+    start = struct.pack('<iI', sec, nanosec) + _string(frame_id)
+    start += _padding(start) + struct.pack('<II', *pixels.shape[:2]) + _string(encoding)
+    start += struct.pack('?', pixels.dtype.newbyteorder('=') != pixels.dtype)
+    start += _padding(start) + struct.pack('<II', pixels.nbytes // pixels.shape[0], pixels.nbytes)
+    return b''.join((_LITTLE_ENDIAN, start, pixels.reshape(-1).view(np.uint8).data))
+
+
+def _string(text: str) -> bytes:
+    octets = text.encode() + b'\x00'
+    return struct.pack('<I', len(octets)) + octets
+
+
+def _padding(before: bytes) -> bytes:
+    """The zeros that take what follows to a multiple of four."""
+    return b'\x00' * (-len(before) % 4)
+
+
+class _Reader:
+    """Takes one field after the other; none from beyond the end."""
+
+    def __init__(self, buffer: bytes) -> None:
+        byte_order = _BYTE_ORDERS.get(buffer[:2])
+        if byte_order is None or len(buffer) < _ENCAPSULATION_SIZE:
+            raise ImageLayoutError(
+                'expected a serialised message (CDR, version 1) that starts with 0000 or 0001, '
+                f'got {len(buffer)} B that start with {buffer[:2].hex() or "nothing"}'
+            )
+        self._body = memoryview(buffer)[_ENCAPSULATION_SIZE:]
+        self._int32 = struct.Struct(f'{byte_order}i')
+        self._uint32 = struct.Struct(f'{byte_order}I')
+        self._offset = 0
+
+    def header(self) -> tuple[int, str]:
+        """std_msgs/Header as nanoseconds and frame_id."""
+        [sec] = self._int32.unpack(self._take(4, alignment=4))
+        return sec * NANOSECONDS + self.uint32(), self.string()
+
+    def uint8(self) -> int:
+        return self._take(1)[0]
+
+    def uint32(self) -> int:
+        [value] = self._uint32.unpack(self._take(4, alignment=4))
+        return int(value)
+
+    def octets(self) -> memoryview:
+        """A sequence of octets, in place."""
+        return self._take(self.uint32())
+
+    def string(self) -> str:
+        """As rclpy reads strings: up to the first zero, what is not UTF-8 replaced."""
+        text, _, _ = bytes(self.octets()).partition(b'\x00')
+        return text.decode(errors='replace')
+
+    def _take(self, num_bytes: int, alignment: int = 1) -> memoryview:
+        start = self._offset + -self._offset % alignment
+        self._offset = start + num_bytes
+        if self._offset > len(self._body):
+            raise ImageLayoutError(
+                f'expected a field of {num_bytes} B at byte {start} of the serialised message, '
+                f'which ends after {len(self._body)} B'
+            )
+        return self._body[start : self._offset]

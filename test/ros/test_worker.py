@@ -1,0 +1,151 @@
+"""The worker and its publisher, with a model that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from seg_perception.errors import InferenceError
+from seg_perception.ros.accounting import CameraAccount
+from seg_perception.ros.camera import Job
+from seg_perception.ros.log import ThrottledLog
+from seg_perception.ros.mailbox import Mailboxes
+from seg_perception.ros.params import Parameters
+from seg_perception.ros.worker import SegmentationWorker
+from seg_perception.structures import ClassTable, Frame, Segmentation
+
+CLASSES = ClassTable(('floor',))
+TIMEOUT_S = 20.0
+
+
+class Lines(list):
+    """Takes lines as an rclpy logger does."""
+
+    error = warning = list.append
+
+
+class Model:
+    """Says when it was called; fails on frames of one stamp."""
+
+    def __init__(self):
+        self.called = threading.Semaphore(0)
+        self.fails_at_ns = None
+
+    def segment(self, frames, **_):
+        self.called.release()
+        if self.fails_at_ns in [frame.stamp_ns for frame in frames]:
+            raise InferenceError('no')
+        labels = np.zeros((1, 1), np.uint8)
+        return [Segmentation(labels, None, CLASSES, {}, stamp_ns=f.stamp_ns) for f in frames]
+
+
+class Outputs:
+    """Publishes when it is allowed to."""
+
+    def __init__(self):
+        self.started = threading.Semaphore(0)
+        self.allowed = threading.Semaphore(0)
+        self.published = []
+        self.fails_at_ns = None
+
+    def wanted(self):
+        return frozenset({'labels'})
+
+    def needs_confidence(self, _topics):
+        return False
+
+    def publish(self, result, _topics):
+        self.started.release()
+        assert self.allowed.acquire(timeout=TIMEOUT_S)
+        if result.segmentation.stamp_ns == self.fails_at_ns:
+            raise RuntimeError('cannot publish')
+        self.published.append(result.segmentation.stamp_ns)
+        return 1, {}
+
+
+class Rig:
+    """A worker with one camera."""
+
+    def __init__(self):
+        self.model, self.outputs, self.account = Model(), Outputs(), CameraAccount()
+        self.lines = Lines()
+        self.mailboxes = Mailboxes(Job.inherit)
+        self.mailboxes.open()
+        camera = SimpleNamespace(
+            name='front',
+            outputs=self.outputs,
+            account=self.account,
+            intrinsics_of=lambda _: None,
+        )
+        self.worker = SegmentationWorker(
+            self.model,
+            {'front': camera},
+            self.mailboxes,
+            Parameters,
+            lambda: 0,
+            ThrottledLog(self.lines),
+        )
+        self.worker.start()
+
+    def send(self, stamp_ns):
+        self.account.receive()
+        frame = Frame.from_array(np.zeros((1, 1, 3), np.uint8), stamp_ns=stamp_ns)
+        assert self.mailboxes.put('front', Job(frame, time.monotonic())) is None
+
+
+@pytest.fixture
+def rig():
+    rig = Rig()
+    yield rig
+    rig.outputs.allowed.release(100)
+    assert rig.worker.stop(TIMEOUT_S)
+
+
+def test_the_model_works_while_results_are_published_and_none_is_queued(rig):
+    rig.send(1)
+    assert rig.outputs.started.acquire(timeout=TIMEOUT_S)
+    rig.send(2)
+    assert rig.model.called.acquire(timeout=TIMEOUT_S)
+    assert rig.model.called.acquire(timeout=TIMEOUT_S), 'the second while the first is published'
+    rig.send(3)  # the second result waits for the first, so nobody takes the third frame
+    assert not rig.model.called.acquire(timeout=0.2)
+    assert not rig.outputs.started.acquire(blocking=False)
+    assert rig.account.snapshot().pending == 3
+    rig.outputs.allowed.release(3)
+    for _ in range(2):
+        assert rig.outputs.started.acquire(timeout=TIMEOUT_S)
+    assert rig.worker.stop(TIMEOUT_S)
+    assert rig.outputs.published == [1, 2, 3]
+    now = rig.account.snapshot()
+    assert (now.received, now.published, now.pending) == (3, 3, 0)
+
+
+def test_stopping_waits_for_what_is_under_way(rig):
+    rig.send(1)
+    assert rig.outputs.started.acquire(timeout=TIMEOUT_S)
+    assert not rig.worker.stop(0.05)
+    rig.outputs.allowed.release()
+    assert rig.worker.stop(TIMEOUT_S)
+    assert rig.outputs.published == [1]
+    assert rig.account.snapshot().pending == 0
+
+
+def test_whatever_fails_is_counted_and_the_next_frame_comes_through(rig):
+    rig.outputs.allowed.release(10)
+    rig.model.fails_at_ns, rig.outputs.fails_at_ns = 1, 2
+    for stamp_ns in (1, 2, 3):
+        rig.send(stamp_ns)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while rig.account.snapshot().pending and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+    now = rig.account.snapshot()
+    assert (now.published, now.dropped['model_error'], now.pending) == (1, 2, 0)
+    assert rig.outputs.published == [3]
+    assert [line.splitlines()[-1] for line in rig.lines] == [
+        'front: no',
+        'RuntimeError: cannot publish',
+    ]
