@@ -8,7 +8,17 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from seg_perception.cli import dataset, demo, evaluate, export, models, params, train
+from seg_perception.cli import (
+    bench,
+    dataset,
+    demo,
+    evaluate,
+    export,
+    models,
+    nav2_config,
+    params,
+    train,
+)
 from seg_perception.errors import SegPerceptionError
 
 COMMANDS: tuple[ModuleType, ...] = (
@@ -19,6 +29,8 @@ COMMANDS: tuple[ModuleType, ...] = (
     train,
     evaluate,
     export,
+    bench,
+    nav2_config,
 )
 """The sub-commands in the order of the help text.
 

@@ -1,0 +1,179 @@
+"""``seg-perception bench``: what the node costs beside the model, measured and accepted."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from seg_perception.benchmarks.acceptance import BOUNDS
+
+DESCRIPTION = """\
+Measures, interleaved in one run and each checked for right labels first:
+  forward alone  the model's bare forward loop, the limit;
+  Segmenter      this package's pipeline in one process;
+  node           segmentation_node between a camera process and a sink process, over live topics;
+  plain node     the same as tutorials write it: BGR copy, cv2.resize, NumPy normalisation,
+                 softmax and argmax at the network's size, NEAREST resize, array.tobytes().
+Reports CPU time per frame, latency p50/p95/p99, rate, jitter, missed frames and memory.
+"""
+
+EPILOG = """\
+sweeps: lists are separated by commas. The first values together are the base; every other value
+is measured with all else as in the base. --model null is a network that costs nothing, so that
+only the node's own work is left; cameras then send 10 images per second, else 1.3 times what the
+bare model can do. CPU time counts user and system time of a process between two moments after
+warm-up, so that it means something on a busy machine too; wall-clock figures need a quiet one.
+
+throughput against the bare forward loop: the camera is part of the measurement, not of the node,
+so its CPU time, spread over all cores, is taken off the time: frames / (seconds - camera CPU
+seconds / cores). The sink's is not taken off.
+
+{bounds}
+examples:
+  seg-perception bench --size 640x480,1280x720,1920x1080 --out /tmp/sizes
+  seg-perception bench --classes 2,21,150 --outputs labels,labels+confidence,+masks5,+overlay
+  seg-perception bench --model deeplabv3_mobilenetv2.voc21 --cameras 1,2,4 --threads 2
+  seg-perception bench --compare before/report.json after/report.json
+  seg-perception bench --accept
+  seg-perception bench --accept node_cpu_vs_plain,memory_growth_mib
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        'bench',
+        help='measure what the node costs beside the model, against a plain node',
+        description=DESCRIPTION,
+        epilog=EPILOG.replace('{bounds}', _bounds_text()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--model', type=_texts, default=['null'], help='models: null, catalog names or files'
+    )
+    parser.add_argument(
+        '--classes', type=_numbers, default=[21], help='class counts of the null model'
+    )
+    parser.add_argument(
+        '--size', type=_sizes, default=[(1280, 720)], help='image sizes, WIDTHxHEIGHT'
+    )
+    parser.add_argument(
+        '--encoding',
+        type=_texts,
+        default=['rgb8'],
+        help='image encodings: rgb8, bgr8, yuv422, bayer_rggb8 …, or jpeg',
+    )
+    parser.add_argument(
+        '--outputs',
+        type=_texts,
+        default=['labels+confidence'],
+        help='what is listened to: labels, labels+confidence, +masks5, +overlay (each with all '
+        'before it)',
+    )
+    parser.add_argument('--cameras', type=_numbers, default=[1], help='numbers of cameras')
+    parser.add_argument(
+        '--threads', type=_numbers, default=[1], help='CPU threads of the model (1)'
+    )
+    parser.add_argument('--rounds', type=int, default=3, help='turns of each mode (3)')
+    parser.add_argument('--seconds', type=float, default=3.0, help='length of a turn (3)')
+    parser.add_argument('--rate', type=float, help='images per second of each camera')
+    parser.add_argument(
+        '--out', type=Path, help='folder for report.json, report.md and report.png'
+    )
+    parser.add_argument(
+        '--accept',
+        nargs='?',
+        const='all',
+        metavar='NAME,…',
+        help='measure the acceptance bounds instead (all, or those named), print one line each: '
+        'name value bound PASS|FAIL; ends with 1 where one fails',
+    )
+    parser.add_argument(
+        '--compare', nargs=2, type=Path, metavar='REPORT', help='compare two report.json instead'
+    )
+    parser.add_argument('--log-dir', type=Path, help="folder for the processes' messages")
+    parser.add_argument(
+        '--domain-id', type=int, help='ROS domain to run on; a private one where not given'
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit code."""
+    if arguments.compare:
+        from seg_perception.benchmarks.comparison import compare
+        from seg_perception.benchmarks.report import read_json
+
+        print(compare(*(read_json(path) for path in arguments.compare)), end='')
+        return 0
+    if arguments.accept:
+        return _accept(arguments)
+    from seg_perception.benchmarks.report import make_document, to_markdown, write_report
+    from seg_perception.ros.bench.run import measure_sweep
+
+    cases, busy_before = measure_sweep(
+        {
+            'model': arguments.model,
+            'num_classes': arguments.classes,
+            'size_wh': arguments.size,
+            'encoding': arguments.encoding,
+            'outputs': arguments.outputs,
+            'num_cameras': arguments.cameras,
+            'num_threads': arguments.threads,
+        },
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        rate_hz=arguments.rate,
+        domain_id=arguments.domain_id,
+        log_dir=arguments.log_dir,
+    )
+    document = make_document(cases, shlex.join(['seg-perception', *sys.argv[1:]]), busy_before)
+    print(to_markdown(document), end='')
+    if arguments.out is not None:
+        write_report(document, arguments.out)
+        print(f'wrote report.json, report.md and report.png to {arguments.out}', file=sys.stderr)
+    return 0
+
+
+def _accept(arguments: argparse.Namespace) -> int:
+    from seg_perception.ros.bench.run import measure_acceptance
+
+    num_failed = 0
+    for verdict in measure_acceptance(
+        arguments.accept, domain_id=arguments.domain_id, log_dir=arguments.log_dir
+    ):
+        print(verdict.line(), flush=True)
+        num_failed += not verdict.is_passed
+    return 1 if num_failed else 0
+
+
+def _bounds_text() -> str:
+    lines = ['bounds of --accept:']
+    for name, bound in BOUNDS.items():
+        limit = f'{bound.sign} {bound.limit:g}' if bound.limit is not None else bound.sign
+        lines.append(f'  {name} {limit}')
+        lines += textwrap.wrap(bound.meaning, 90, initial_indent='    ', subsequent_indent='    ')
+    return '\n'.join([*lines, ''])
+
+
+def _texts(text: str) -> list[str]:
+    parts = [part for part in text.split(',') if part]
+    if not parts:
+        raise argparse.ArgumentTypeError('expected at least one value')
+    return parts
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in _texts(text)]
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    sizes = []
+    for part in _texts(text):
+        width, height = part.split('x')
+        sizes.append((int(width), int(height)))
+    return sizes

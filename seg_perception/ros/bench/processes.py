@@ -1,0 +1,208 @@
+"""Child processes of the benchmark: none outlives its deadline, nor the one who started it.
+
+A servant is a child that answers commands: one JSON object a line on its standard input, one a
+line on its standard output. It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NoReturn
+
+from seg_perception.errors import MissingExtraError, SegPerceptionError
+
+_STOP_S = 5.0
+_TAIL_LINES = 12
+
+
+class ProcessError(SegPerceptionError):
+    """A process of the benchmark ended, failed or did not answer."""
+
+
+class Child:
+    """One process in a session of its own; leaving the context ends it, whatever happened.
+
+    Args:
+        name: for messages.
+        module: module of ``seg_perception.ros`` whose ``main`` is run.
+        parameters: ROS parameters.
+        env: its environment.
+        log_path: where its messages go.
+        lifetime_s: the kernel ends it after this time, even if nobody else is left to do so.
+        has_pipes: whether standard input and output are pipes to this process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        parameters: Mapping[str, Any],
+        *,
+        env: Mapping[str, str],
+        log_path: Path,
+        lifetime_s: float,
+        has_pipes: bool = False,
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        command = [sys.executable, '-m', 'seg_perception.ros.start', module, '--ros-args']
+        for key, value in parameters.items():
+            command += ['-p', f'{key}:={json.dumps(value)}']
+        seconds = max(1, round(lifetime_s))
+        with log_path.open('wb') as log_file:
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if has_pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if has_pipes else log_file,
+                stderr=log_file,
+                env=dict(env),
+                start_new_session=True,
+                # An alarm that was set before exec goes off after it, too.
+                preexec_fn=lambda: signal.alarm(seconds),
+            )
+        self._process = _psutil().Process(self.popen.pid)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def check(self) -> None:
+        """Raises ProcessError, with the end of its log, where the process has ended."""
+        if self.popen.poll() is not None:
+            raise self.failure(f'ended with {self.popen.returncode}')
+
+    def failure(self, what: str) -> ProcessError:
+        """An error that shows the end of the log."""
+        lines = self.log_path.read_text(encoding='utf-8', errors='replace').splitlines()
+        return ProcessError('\n'.join([f'{self.name} {what}; its log:', *lines[-_TAIL_LINES:]]))
+
+    def cpu_s(self) -> float:
+        """CPU time so far, user and system, all threads."""
+        self.check()
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def cpu_s_by_thread(self) -> dict[str, float]:
+        """CPU time so far by kind of thread.
+
+        ``executor`` is the main thread (on Linux the one that spins), ``middleware`` what Fast
+        DDS started, ``workers`` all others: the node's own and the runtime's.
+        """
+        times = dict.fromkeys(('executor', 'middleware', 'workers'), 0.0)
+        for thread in self._process.threads():
+            try:
+                path = Path(f'/proc/{self.popen.pid}/task/{thread.id}/comm')
+                is_middleware = path.read_text(encoding='utf-8').startswith('dds')
+            except OSError:
+                is_middleware = False
+            kind = 'middleware' if is_middleware else 'workers'
+            kind = 'executor' if thread.id == self.popen.pid else kind
+            times[kind] += thread.user_time + thread.system_time
+        return times
+
+    def rss_bytes(self) -> int:
+        """Resident memory now."""
+        return int(self._process.memory_info().rss)
+
+    def peak_rss_bytes(self) -> int:
+        """The most resident memory it ever had, as Linux says; what it has now elsewhere."""
+        try:
+            status = Path(f'/proc/{self.popen.pid}/status').read_text(encoding='ascii')
+            [line] = [line for line in status.splitlines() if line.startswith('VmHWM:')]
+        except (OSError, ValueError):
+            return self.rss_bytes()
+        return int(line.split()[1]) * 1024
+
+    def stop(self) -> None:
+        """Interrupts the process (a servant's input ends); kills it where that does not help."""
+        if self.popen.stdin is not None:
+            self.popen.stdin.close()
+        elif self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGINT)
+        try:
+            self.popen.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
+
+
+class Servant(Child):
+    """A child that answers commands; see the module."""
+
+    def __init__(self, name: str, module: str, **kwargs: Any) -> None:
+        super().__init__(name, module, {}, has_pipes=True, **kwargs)
+
+    def ask(self, do: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:
+        """Has a command done and returns the answer.
+
+        Raises:
+            ProcessError: the command failed, the process ended or the time is over.
+        """
+        stdin, stdout = self.popen.stdin, self.popen.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(json.dumps({'do': do, **arguments}).encode() + b'\n')
+            stdin.flush()
+        except BrokenPipeError:
+            self.popen.wait(_STOP_S)
+            self.check()
+        if not select.select([stdout], [], [], timeout_s)[0]:
+            raise self.failure(f'did not answer {do!r} within {timeout_s:g} s')
+        line = stdout.readline()
+        if not line:
+            self.popen.wait(_STOP_S)
+            raise self.failure(f'ended during {do!r}')
+        answer = json.loads(line)
+        if 'error' in answer:
+            raise self.failure(f'could not {do!r}: {answer["error"]}')
+        return answer['answer']
+
+
+def serve(commands: Mapping[str, Callable[..., Any]], lines: IO[str], answers: IO[str]) -> None:
+    """Answers commands until there are no more; the servant's side of `Servant.ask`."""
+    for line in lines:
+        request = json.loads(line)
+        try:
+            answer = {'answer': commands[request.pop('do')](**request)}
+        except Exception as error:  # told to the one who asked
+            answer = {'error': f'{type(error).__name__}: {error}'}
+        answers.write(json.dumps(answer) + '\n')
+        answers.flush()
+
+
+def cpu_times_s(children: Sequence[Child]) -> dict[str, float]:
+    """CPU time so far of each, by name."""
+    return {child.name: child.cpu_s() for child in children}
+
+
+def leave() -> NoReturn:
+    """Ends a servant that has shut down: what its libraries do at exit takes seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _psutil() -> Any:
+    try:
+        import psutil
+    except ImportError as error:
+        raise MissingExtraError('psutil', 'bench', 'measure processes') from error
+    return psutil

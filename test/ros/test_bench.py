@@ -1,0 +1,103 @@
+"""The benchmark's processes: measured live, ended in time, and nothing left of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+
+from seg_perception.ros.bench.processes import Child, ProcessError, Servant, serve
+from seg_perception.ros.environment import node_environment
+
+BENCH = [sys.executable, '-m', 'seg_perception.cli.main', 'bench']
+SMALL = ['--size', '160x120', '--rounds', '1', '--seconds', '1', '--rate', '20']
+
+
+def test_a_servant_answers_errors_too():
+    requests = io.StringIO('{"do": "add", "a": 1, "b": 2}\n{"do": "fly"}\n{"do": "add"}\n')
+    answers = io.StringIO()
+    serve({'add': lambda a, b: a + b}, requests, answers)
+    first, unknown, wrong = map(json.loads, answers.getvalue().splitlines())
+    assert first == {'answer': 3}
+    assert unknown == {'error': "KeyError: 'fly'"}
+    assert wrong['error'].startswith('TypeError: ')
+
+
+def test_the_kernel_ends_a_child_whose_time_is_over(tmp_path):
+    child = Child(
+        'idle sink',
+        'bench.sink',
+        {},
+        env=node_environment(os.environ),
+        log_path=tmp_path / 'log',
+        lifetime_s=1.0,
+        has_pipes=True,
+    )
+    with child:
+        assert child.popen.wait(10.0) == -signal.SIGALRM
+        with pytest.raises(ProcessError, match='idle sink ended with -14; its log:'):
+            child.check()
+
+
+def test_a_servant_says_what_it_could_not_do(tmp_path):
+    with Servant(
+        'sink',
+        'bench.sink',
+        env=node_environment(os.environ),
+        log_path=tmp_path / 'log',
+        lifetime_s=60.0,
+    ) as sink:
+        assert sink.ask('counts') == {}
+        assert sink.cpu_s() > 0.0
+        assert sink.peak_rss_bytes() >= sink.rss_bytes() > 2**20
+        with pytest.raises(ProcessError, match=r"sink could not 'fly': KeyError"):
+            sink.ask('fly')
+        sink.popen.stdin.close()
+        assert sink.popen.wait(10.0) == 0
+        with pytest.raises(ProcessError, match='sink ended with 0; its log:'):
+            sink.check()
+
+
+def test_node_and_plain_node_are_measured_over_live_topics(spawn, tmp_path):
+    pytest.importorskip('matplotlib', reason="matplotlib (extra 'bench') is not installed")
+    bench = spawn.command([*BENCH, *SMALL, '--out', 'out'], name='bench', ttl_s=150.0)
+    assert bench.wait(timeout_s=140.0) == 0
+    [case] = json.loads((tmp_path / 'out' / 'report.json').read_text())['cases']
+    assert case['parity']['node'] < 1e-3
+    assert case['parity']['segmenter'] < 1e-3
+    assert case['parity']['plain'] > 0.97
+    for mode in ('node', 'plain'):
+        figures = case['modes'][mode]
+        assert figures['frames'] >= 5
+        assert 0.0 < figures['latency_ms']['p50'] < 5000.0
+        assert 0.0 < figures['cpu_ms_per_frame'] < 500.0
+        assert figures['rss_mib']['peak'] >= figures['rss_mib']['steady'] > 10.0
+        assert figures['cpu_s_by_process'].keys() == {'node', 'camera', 'sink'}
+    threads_ms = case['modes']['node']['cpu_ms_per_frame_by_thread']
+    assert threads_ms.keys() == {'executor', 'middleware', 'workers'}
+    # Counted in ticks of 10 ms each.
+    total_ms = case['modes']['node']['cpu_ms_per_frame']
+    assert sum(threads_ms.values()) == pytest.approx(total_ms, abs=10.0)
+    stages = case['modes']['node']['stages_ms']
+    assert {'latency_p50', 'stage_infer_p50', 'stage_infer_p99'} <= stages.keys()
+    assert '| plain node |' in bench.log
+    assert (tmp_path / 'out' / 'report.png').stat().st_size > 1000
+
+
+def test_ctrl_c_leaves_no_process(spawn):
+    bench = spawn.command([*BENCH, *SMALL, '--seconds', '600'], name='bench', expect_exit=130)
+    bench.wait_for_log('[1/1', timeout_s=60.0)
+    deadline = time.monotonic() + 30.0
+    while len(children := psutil.Process(bench.popen.pid).children(recursive=True)) < 2:
+        assert time.monotonic() < deadline, children
+        time.sleep(0.05)
+    assert bench.stop(signal.SIGINT, timeout_s=30.0) == 130
+    _, alive = psutil.wait_procs(children, timeout=5.0)
+    assert alive == []
+    assert 'Traceback' not in bench.log
