@@ -49,6 +49,7 @@ OPTIONAL_MODULES = (
     'matplotlib',
     'onnx',
     'onnxruntime',
+    'psutil',
     'pycocotools',
     'rich',
     'rosbags',

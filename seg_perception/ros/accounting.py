@@ -27,7 +27,9 @@ class DropReason(str, enum.Enum):
     INACTIVE = 'inactive'
     """The node was disabled or deactivated before the frame was processed."""
     UNWANTED = 'unwanted'
-    """Nobody listened to any output."""
+    """Nobody listened to any output that has something to say about it."""
+    UNPAIRED = 'unpaired'
+    """Only outputs that need depth or a pose were listened to, and it had none."""
     MALFORMED = 'malformed'
     """Its bytes contradict its header, or are corrupt."""
     UNSUPPORTED = 'unsupported'

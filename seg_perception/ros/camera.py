@@ -22,16 +22,23 @@ from seg_perception.errors import (
 )
 from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import check_compressed, check_frame
+from seg_perception.postprocess import ObjectAssociator
 from seg_perception.ros import qos
 from seg_perception.ros.accounting import CameraAccount, DropReason
 from seg_perception.ros.cdr import read_compressed_image
+from seg_perception.ros.depth import DepthInput, DepthMatch, ViewedDepth
+from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.intake import Intake
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.messages import camera_info_to_intrinsics, serialized_to_frame
+from seg_perception.ros.mount import F64, Transforms, base_from_optical
 from seg_perception.ros.outputs import CameraOutputs
-from seg_perception.ros.params import CameraParameters
-from seg_perception.structures import CompressedFrame, Frame
+from seg_perception.ros.params import CameraParameters, Parameters
+from seg_perception.structures import CompressedFrame, Frame, Objects, Segmentation
+
+_Wanted = tuple[Any, str, Callable[[Any], None]]
+"""Message type, topic and callback of a subscription."""
 
 
 class Request:
@@ -56,11 +63,13 @@ class Job:
         frame: checked, not yet decoded.
         arrived_s: when it arrived, on the monotonic clock.
         requests: who waits for it.
+        depth: its depth image, None where nobody wants depth.
     """
 
     frame: Frame | CompressedFrame
     arrived_s: float
     requests: list[Request] = field(default_factory=list)
+    depth: DepthMatch | None = None
 
     def inherit(self, replaced: Job) -> None:
         """Those who waited for an older frame get this one."""
@@ -73,11 +82,11 @@ class Camera:
     Args:
         node: owns the subscriptions.
         name: the camera's name among the parameters.
-        parameters: the camera's group, as it is now.
-        max_pixels: larger images are refused.
+        parameters: the node's, as they are now.
         outputs: builds the publishers for a namespace.
         mailboxes: where frames go.
         intake: receives the messages.
+        transforms: TF.
         log: for trouble.
     """
 
@@ -85,22 +94,23 @@ class Camera:
         self,
         node: Node,
         name: str,
-        parameters: Callable[[], CameraParameters],
-        max_pixels: int,
+        parameters: Callable[[], Parameters],
         outputs: Callable[[str], CameraOutputs],
         mailboxes: Mailboxes[Job],
         intake: Intake,
+        transforms: Transforms,
         log: ThrottledLog,
     ) -> None:
         self.name = name
         self.account = CameraAccount()
         self._node = node
         self._parameters = parameters
-        self._max_pixels = max_pixels
+        self._max_pixels = parameters().max_pixels
         self._mailboxes = mailboxes
         self._intake = intake
+        self._transforms = transforms
         self._log = log
-        group = parameters()
+        group = self._group
         image_topic = self._resolved('image_topic', group.image_topic)
         namespace = image_topic.rsplit('/', 1)[0]
         self._is_compressed = group.transport == 'compressed'
@@ -110,10 +120,13 @@ class Camera:
         self._given_camera_info_topic = group.camera_info_topic or f'{namespace}/camera_info'
         self.camera_info_topic = self._resolved('camera_info_topic', self._given_camera_info_topic)
         self.namespace = f'{namespace}/segmentation'
+        self.depth = self._depth_input(group.depth_topic) if group.depth_topic else None
         self.outputs = outputs(self.namespace)
         self.is_enabled = True
+        self._associator = ObjectAssociator() if parameters().object_tracking else None
         self._intrinsics: Intrinsics | None = None
         self._subscriptions: list[Subscription] = []
+        self._depth_subscriptions: list[Subscription] = []
         self._requests: list[Request] = []
         self._requests_lock = threading.Lock()
         self._next_due_s = 0.0
@@ -136,22 +149,35 @@ class Camera:
         return time.monotonic() - self._listening_since_s if self.is_listening else None
 
     def listen(self, is_wanted: bool) -> None:
-        """Subscribes to the camera or leaves it; where that fails, says why and tries again."""
-        if is_wanted == self.is_listening:
-            return
-        if not is_wanted:
-            self._leave()
-            return
-        self._listening_since_s = time.monotonic()
-        try:
+        """Subscribes to the camera or leaves it; where that fails, says why and tries again.
+
+        Depth is received only while outputs that need it are listened to.
+        """
+        if is_wanted != self.is_listening:
+            self._listening_since_s = time.monotonic()
             if self._is_compressed:
-                self._subscribe(CompressedImage, self._given_topic, self._on_compressed, raw=True)
+                image = (CompressedImage, self._given_topic, self._on_compressed)
             else:
-                self._subscribe(Image, self._given_topic, self._on_image, raw=True)
-            self._subscribe(CameraInfo, self._given_camera_info_topic, self._on_camera_info)
-        except Exception as error:  # rclpy's own, such as QoS overrides that cannot be
-            self._leave()
-            self._log.error(self.name, f'cannot subscribe: {type(error).__name__}: {error}')
+                image = (Image, self._given_topic, self._on_image)
+            info = (CameraInfo, self._given_camera_info_topic, self._on_camera_info)
+            self._subscriptions = self._switched(self._subscriptions, is_wanted, image, info)
+        if self.depth is None:
+            return
+        needs_depth = is_wanted and self.outputs.needs_depth(self.outputs.wanted())
+        if needs_depth != bool(self._depth_subscriptions):
+            group = self._group
+            beside = f'{group.depth_topic.rsplit("/", 1)[0]}/camera_info'
+            self.depth.forget()
+            self._depth_subscriptions = self._switched(
+                self._depth_subscriptions,
+                needs_depth,
+                (Image, group.depth_topic, self.depth.on_image),
+                (
+                    CameraInfo,
+                    group.depth_camera_info_topic or beside,
+                    self.depth.on_camera_info,
+                ),
+            )
 
     def request(self) -> Request:
         """Asks for the next frame, whether enabled or not and however soon it comes."""
@@ -178,6 +204,47 @@ class Camera:
         )
         return None
 
+    def frame_result(
+        self, job: Job, frame: Frame, segmentation: Segmentation, parameters: Parameters
+    ) -> FrameResult:
+        """What the outputs of a frame are made of.
+
+        Args:
+            job: the frame's.
+            frame: decoded.
+            segmentation: what the model says about it.
+            parameters: the node's.
+        """
+        intrinsics = self.intrinsics_of(frame)
+
+        def find_depth(size_hw: tuple[int, int]) -> ViewedDepth | None:
+            if self.depth is None or job.depth is None:
+                return None
+            return self.depth.locate(
+                job.depth, frame, intrinsics, size_hw, parameters.depth_wait_s
+            )
+
+        def track(objects: Objects) -> Objects:
+            if self._associator is None:
+                return objects
+            return self._associator.update(objects, frame.stamp_ns)
+
+        def find_pose() -> F64 | None:
+            mount = parameters.camera[self.name].mount_xyz_rpy
+            if any(mount):
+                return base_from_optical(mount)
+            return self._transforms.base_from_optical(parameters.base_frame, frame.frame_id)
+
+        return FrameResult(
+            frame=frame,
+            segmentation=segmentation,
+            parameters=parameters,
+            intrinsics=intrinsics,
+            find_depth=find_depth,
+            track=track,
+            find_pose=find_pose,
+        )
+
     def reject(self, error: InputError) -> None:
         """Counts a frame that cannot be used and says why."""
         is_unsupported = isinstance(error, EncodingError)
@@ -189,11 +256,37 @@ class Camera:
         self.listen(False)
         self.outputs.destroy()
 
-    def _leave(self) -> None:
-        for subscription in self._subscriptions:
+    @property
+    def _group(self) -> CameraParameters:
+        return self._parameters().camera[self.name]
+
+    def _depth_input(self, topic: str) -> DepthInput:
+        return DepthInput(
+            self.name,
+            self._resolved('depth_topic', topic),
+            max_offset_s=self._parameters().depth_max_offset_s,
+            is_rectified=self._group.is_rectified,
+            log=self._log,
+        )
+
+    def _switched(
+        self, subscriptions: list[Subscription], is_wanted: bool, *wanted: _Wanted
+    ) -> list[Subscription]:
+        """Subscribes to what is wanted, all or nothing, or destroys what is there."""
+        if is_wanted:
+            try:
+                for message_type, topic, callback in wanted:
+                    subscriptions = [
+                        *subscriptions,
+                        self._subscribe(message_type, topic, callback),
+                    ]
+                return subscriptions
+            except Exception as error:  # rclpy's own, such as QoS overrides that cannot be
+                self._log.error(self.name, f'cannot subscribe: {type(error).__name__}: {error}')
+        for subscription in subscriptions:
             self._intake.remove(subscription)
             self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        return []
 
     def _resolved(self, parameter: str, topic: str) -> str:
         """A topic name with namespace and remappings applied."""
@@ -211,13 +304,8 @@ class Camera:
         return requests
 
     def _subscribe(
-        self,
-        message_type: Any,
-        topic: str,
-        callback: Callable[[Any], None],
-        *,
-        raw: bool = False,
-    ) -> None:
+        self, message_type: Any, topic: str, callback: Callable[[Any], None]
+    ) -> Subscription:
         subscription = self._node.create_subscription(
             message_type,
             topic,
@@ -225,10 +313,10 @@ class Camera:
             qos.sensor_input(),
             callback_group=self._intake.group,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            raw=raw,
+            raw=message_type is not CameraInfo,
         )
-        self._subscriptions.append(subscription)
         self._intake.add(subscription)
+        return subscription
 
     def _on_image(self, message: bytes) -> None:
         self.account.receive()
@@ -262,7 +350,9 @@ class Camera:
             if self._is_too_soon(now_s):
                 self.account.drop(DropReason.RATE_LIMITED)
                 return
-        job = Job(frame, now_s, requests)
+        is_depth_wanted = self.depth is not None and self._depth_subscriptions
+        depth = self.depth.expect(frame.stamp_ns) if self.depth and is_depth_wanted else None
+        job = Job(frame, now_s, requests, depth)
         replaced = self._mailboxes.put(self.name, job)
         if replaced is job:
             self.account.drop(DropReason.INACTIVE)
@@ -272,7 +362,7 @@ class Camera:
             self.account.drop(DropReason.SUPERSEDED)
 
     def _is_too_soon(self, now_s: float) -> bool:
-        max_rate_hz = self._parameters().max_rate_hz
+        max_rate_hz = self._group.max_rate_hz
         if max_rate_hz <= 0.0:
             return False
         period_s = 1.0 / max_rate_hz

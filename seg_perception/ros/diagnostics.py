@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from seg_perception.ros.accounting import DropReason, Snapshot
+from seg_perception.ros.depth import DepthSnapshot
 
 SILENT_AFTER_S = 3.0
 """A camera that sent nothing for this long is reported."""
@@ -17,7 +18,11 @@ UNUSABLE = (DropReason.MALFORMED, DropReason.UNSUPPORTED)
 
 
 def camera_status(
-    name: str, topic: str, listening_s: float | None, account: Snapshot
+    name: str,
+    topic: str,
+    listening_s: float | None,
+    account: Snapshot,
+    depth: DepthSnapshot | None = None,
 ) -> DiagnosticStatus:
     """The status of one camera.
 
@@ -26,6 +31,7 @@ def camera_status(
         topic: the camera's image topic, shown as hardware_id.
         listening_s: seconds since the node subscribed to it; None where it is not subscribed.
         account: its counts and times.
+        depth: the counts of its depth images; None where it has none.
     """
     recent = [r for r, age_s in account.since_drop_s.items() if age_s < RECENT_S]
     unusable = [f'{account.dropped[r]} {r.value}' for r in UNUSABLE if r in recent]
@@ -40,6 +46,8 @@ def camera_status(
         level, message = DiagnosticStatus.ERROR, f'the model failed on {num_failed} frames'
     elif unusable:
         level, message = DiagnosticStatus.WARN, f'unusable frames: {", ".join(unusable)}'
+    elif depth is not None and (faults := _recent_faults(depth)):
+        level, message = DiagnosticStatus.WARN, f'{depth.topic}: {faults}'
     values = {
         'received': account.received,
         'published': account.published,
@@ -51,6 +59,9 @@ def camera_status(
     }
     for stage, percentiles_ms in account.stages_ms.items():
         values |= _percentile_values(f'stage_{stage}', percentiles_ms)
+    if depth is not None:
+        values |= {'depth_received': depth.received, 'depth_paired': depth.paired}
+        values |= {f'depth_{fault}': count for fault, count in depth.faults.items()}
     return make_status(name, level, message, values, hardware_id=topic)
 
 
@@ -69,6 +80,12 @@ def make_status(
         hardware_id=hardware_id,
         values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
     )
+
+
+def _recent_faults(depth: DepthSnapshot) -> str:
+    """Why images had no depth lately; empty where all had."""
+    recent = [fault for fault, age_s in depth.since_fault_s.items() if age_s < RECENT_S]
+    return ', '.join(f'{depth.faults[fault]} images with depth {fault}' for fault in recent)
 
 
 def _percentile_values(

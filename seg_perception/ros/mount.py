@@ -63,14 +63,18 @@ class Transforms:
     """
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._buffer: Any = None
         self._listener: Any = None
+
+    def open(self) -> None:
+        """Starts to listen to TF."""
         try:
             from tf2_ros import Buffer, TransformListener
         except ImportError:
             return
         self._buffer = Buffer()
-        self._listener = TransformListener(self._buffer, node)
+        self._listener = TransformListener(self._buffer, self._node)
 
     def base_from_optical(self, base_frame: str, optical_frame: str) -> F64 | None:
         """The newest 4x4 transform between two frames; None where TF does not know it."""

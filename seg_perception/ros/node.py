@@ -26,10 +26,12 @@ from seg_perception.pipeline import Segmenter
 from seg_perception.ros import params
 from seg_perception.ros.camera import Camera, Job, Request
 from seg_perception.ros.diagnostics import camera_status, make_status
+from seg_perception.ros.grasp_outputs import check_target
 from seg_perception.ros.intake import Intake
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.memory import keep_freed_memory, return_freed_memory
+from seg_perception.ros.mount import Transforms
 from seg_perception.ros.outputs import CameraOutputs, output_table
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node
 from seg_perception.ros.worker import SegmentationWorker
@@ -60,6 +62,7 @@ class SegmentationNode(LifecycleNode):
         self._failure = ''
         self._log = ThrottledLog(self.get_logger())
         self._intake = Intake(self.context, self._look_who_listens, LISTEN_PERIOD_S, self._log)
+        self._transforms = Transforms(self)
         self._settings = params.declare(self)
         self._answer_impossible_transitions()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -156,22 +159,21 @@ class SegmentationNode(LifecycleNode):
             trust_model_code=parameters.trust_model_code,
         )
         segmenter.warm_up()
-        table = output_table(
-            segmenter.classes,
-            parameters.mask_classes,
-            has_confidence=segmenter.has_confidence,
-            label_info_sync=parameters.label_info_sync,
-        )
+        check_target(parameters.grasp_target, segmenter.classes)
+        groups = parameters.camera.values()
+        has_use = any(parameters.drivable_classes) or any(group.depth_topic for group in groups)
+        if has_use and not all(any(group.mount_xyz_rpy) for group in groups):
+            self._transforms.open()
         taken: dict[str, str] = {}
         for name in parameters.cameras:
             camera = Camera(
                 self,
                 name,
-                partial(self._camera_settings, name),
-                parameters.max_pixels,
-                lambda namespace: CameraOutputs(self, namespace, segmenter.classes, table),
+                lambda: self._settings,
+                partial(self._camera_outputs, segmenter, parameters.camera[name]),
                 self._mailboxes,
                 self._intake,
+                self._transforms,
                 self._log,
             )
             self._cameras[name] = camera
@@ -188,8 +190,13 @@ class SegmentationNode(LifecycleNode):
         for name, camera in self._cameras.items():
             self.get_logger().info(f'{name}: {camera.image_topic} -> {camera.namespace}/labels')
 
-    def _camera_settings(self, name: str) -> params.CameraParameters:
-        return self._settings.camera[name]
+    def _camera_outputs(
+        self, segmenter: Segmenter, camera: params.CameraParameters, namespace: str
+    ) -> CameraOutputs:
+        table = output_table(
+            segmenter.classes, self._settings, camera, has_confidence=segmenter.has_confidence
+        )
+        return CameraOutputs(self, namespace, segmenter.classes, table)
 
     def _start(self) -> None:
         """Starts the worker and listens to the cameras where somebody wants their outputs."""
@@ -236,6 +243,7 @@ class SegmentationNode(LifecycleNode):
         if self._segmenter is not None:
             self._segmenter.close()
         self._segmenter = None
+        self._transforms.close()
         return_freed_memory()
 
     def _autostart(self) -> None:
@@ -253,6 +261,7 @@ class SegmentationNode(LifecycleNode):
                 is_loaded=self._segmenter is not None,
             )
             if self._segmenter is not None:
+                check_target(parameters.grasp_target, self._segmenter.classes)
                 self._segmenter.confidence_threshold = parameters.confidence_threshold
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -329,6 +338,7 @@ class SegmentationNode(LifecycleNode):
                     camera.image_topic,
                     camera.listening_s,
                     camera.account.snapshot(),
+                    camera.depth.snapshot() if camera.depth is not None else None,
                 )
             )
         array = DiagnosticArray(status=statuses)

@@ -4,154 +4,81 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
 
-from seg_perception.geometry import Intrinsics
-from seg_perception.imaging import to_rgb
-from seg_perception.postprocess import draw_overlay
 from seg_perception.ros import qos
-from seg_perception.ros.cdr import write_image
-from seg_perception.ros.messages import (
-    class_table_to_label_info,
-    intrinsics_to_camera_info,
-    make_header,
-)
-from seg_perception.structures import ClassTable, Frame, Segmentation
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """Everything the outputs of one frame are made of.
-
-    Attributes:
-        frame: the camera's image.
-        segmentation: what the model says about it.
-        intrinsics: calibration of the camera's image, None where unknown.
-        overlay_opacity: opacity of the overlay's colours.
-        threshold: probability below which pixels were left unlabelled.
-    """
-
-    frame: Frame
-    segmentation: Segmentation
-    intrinsics: Intrinsics | None = None
-    overlay_opacity: float = 0.5
-    threshold: float = 0.0
-
-    @cached_property
-    def header(self) -> Header:
-        """The input's stamp and frame_id, unchanged."""
-        return make_header(self.segmentation.stamp_ns, self.segmentation.frame_id)
-
-    def image(self, pixels: npt.NDArray[np.generic], encoding: str) -> bytes:
-        """A serialised Image with the input's stamp and frame_id."""
-        return write_image(
-            pixels, encoding, self.segmentation.stamp_ns, self.segmentation.frame_id
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output topic.
-
-    Attributes:
-        topic: name below the camera's ``segmentation`` namespace.
-        message_type: its message class.
-        make: builds the message, serialised or not; None where there is nothing to say about
-            this frame.
-        needs_confidence: whether confidence has to be computed for it.
-    """
-
-    topic: str
-    message_type: Any
-    make: Callable[[FrameResult], Any | None]
-    needs_confidence: bool = field(default=False)
-
-
-def _labels(result: FrameResult) -> bytes:
-    labels = result.segmentation.labels_YX
-    return result.image(labels, 'mono8' if labels.itemsize == 1 else '16UC1')
-
-
-def _confidence(result: FrameResult) -> bytes | None:
-    confidence = result.segmentation.confidence_YX
-    return None if confidence is None else result.image(confidence, 'mono8')
-
-
-def _overlay(result: FrameResult) -> bytes:
-    picture = draw_overlay(
-        to_rgb(result.frame, max_pixels=result.frame.height * result.frame.width),
-        result.segmentation.labels_YX,
-        result.segmentation.classes,
-        opacity=result.overlay_opacity,
-    )
-    return result.image(picture, 'rgb8')
-
-
-def _camera_info(result: FrameResult) -> CameraInfo | None:
-    if result.intrinsics is None:
-        return None
-    height, width = result.segmentation.labels_YX.shape
-    return intrinsics_to_camera_info(result.intrinsics.resized((width, height)), result.header)
-
-
-def _label_info_sync(result: FrameResult) -> Any:
-    return class_table_to_label_info(result.segmentation.classes, result.threshold, result.header)
-
-
-def _mask(class_name: str) -> Callable[[FrameResult], bytes]:
-    def make(result: FrameResult) -> bytes:
-        return result.image(result.segmentation.mask(class_name), 'mono8')
-
-    return make
+from seg_perception.ros.frame_result import FrameResult, Output, object_class_ids
+from seg_perception.ros.grasp_outputs import grasp_outputs
+from seg_perception.ros.label_outputs import label_outputs
+from seg_perception.ros.messages import class_table_to_label_info, make_header
+from seg_perception.ros.navigation_outputs import navigation_outputs
+from seg_perception.ros.object_outputs import depth_outputs, object_outputs
+from seg_perception.ros.params import CameraParameters, Parameters
+from seg_perception.structures import ClassTable
 
 
 def output_table(
     classes: ClassTable,
-    mask_classes: tuple[str, ...],
+    parameters: Parameters,
+    camera: CameraParameters,
     *,
     has_confidence: bool,
-    label_info_sync: bool,
 ) -> list[Output]:
-    """The outputs of a camera.
+    """The outputs of a camera, in the order in which they are made.
+
+    Those that wait for depth come last. Some keep memory between frames: every camera needs a
+    table of its own.
 
     Args:
         classes: the model's classes.
-        mask_classes: names of the classes that get a mask; ``'*'`` for all, ``''`` is ignored.
+        parameters: the node's.
+        camera: the camera's.
         has_confidence: whether the model gives scores.
-        label_info_sync: whether the class table goes out with every frame.
+
+    Raises:
+        ConfigurationError: the model has no class of a given name, or a grid that cannot be.
+    """
+    object_class_ids(classes, parameters.object_classes)
+    has_depth = bool(camera.depth_topic)
+    outputs = [
+        *label_outputs(
+            topic_tokens(classes, parameters.mask_classes),
+            has_confidence=has_confidence,
+            label_info_sync=parameters.label_info_sync,
+        ),
+        *object_outputs(),
+        *navigation_outputs(
+            classes, parameters, has_depth=has_depth, is_rectified=camera.is_rectified
+        ),
+        *grasp_outputs(has_depth=has_depth, has_confidence=has_confidence),
+    ]
+    if has_depth:
+        tokens = topic_tokens(classes, parameters.point_classes)
+        outputs += depth_outputs(tokens, has_confidence=has_confidence)
+    return sorted(outputs, key=lambda output: output.needs_depth)
+
+
+def topic_tokens(classes: ClassTable, names: Sequence[str]) -> dict[str, str]:
+    """What stands for classes in topic names.
+
+    Args:
+        classes: the model's.
+        names: classes; ``'*'`` for all, ``''`` is ignored.
 
     Raises:
         ConfigurationError: the model has no class of a given name.
     """
-    outputs = [
-        Output('labels', Image, _labels),
-        Output('overlay', Image, _overlay),
-        Output('camera_info', CameraInfo, _camera_info),
-    ]
-    if has_confidence:
-        outputs.append(Output('confidence', Image, _confidence, needs_confidence=True))
-    if label_info_sync:
-        from vision_msgs.msg import LabelInfo
-
-        outputs.append(Output('label_info_sync', LabelInfo, _label_info_sync))
-    names = classes.names if '*' in mask_classes else [name for name in mask_classes if name]
-    tokens = Counter(topic_token(name) for name in classes.names)
-    for name in dict.fromkeys(names):
+    chosen = classes.names if '*' in names else [name for name in names if name]
+    times = Counter(topic_token(name) for name in classes.names)
+    tokens = {}
+    for name in chosen:
         class_id, token = classes.id_of(name), topic_token(name)
-        topic = f'masks/{token}' if tokens[token] == 1 else f'masks/{token}_{class_id}'
-        outputs.append(Output(topic, Image, _mask(name)))
-    return outputs
+        tokens[name] = token if times[token] == 1 else f'{token}_{class_id}'
+    return tokens
 
 
 def topic_token(class_name: str) -> str:
@@ -205,6 +132,10 @@ class CameraOutputs:
     def needs_confidence(self, topics: frozenset[str]) -> bool:
         """Whether any of these topics is made from confidence."""
         return any(self._outputs[topic].needs_confidence for topic in topics)
+
+    def needs_depth(self, topics: frozenset[str]) -> bool:
+        """Whether any of these topics is made from depth."""
+        return any(self._outputs[topic].needs_depth for topic in topics)
 
     def publish(
         self, result: FrameResult, topics: frozenset[str]

@@ -45,6 +45,24 @@ class CameraParameters:
     camera_info_topic: str = option(
         '', 'Topic of the calibration; empty for camera_info beside the image topic.'
     )
+    depth_topic: str = option(
+        '', 'Topic of the depth images, registered to the colour images; empty for none.'
+    )
+    depth_camera_info_topic: str = option(
+        '', "Topic of the depth's calibration; empty for camera_info beside the depth topic."
+    )
+    rectified: str = option(
+        'auto',
+        'Whether the images are rectified; auto: if the last part of image_topic contains rect.',
+        choices=get_args(Switch),
+    )
+    mount_xyz_rpy: tuple[float, ...] = option(
+        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        'Pose of the camera (its body, x forward) in base_frame: x, y, z in metres; roll, pitch, '
+        'yaw in degrees, positive pitch looks down. All 0 to ask TF.',
+        minimum=-1000.0,
+        maximum=1000.0,
+    )
     max_rate_hz: float = option(
         0.0,
         'Frames per second at most; 0 for as many as the model can do.',
@@ -59,6 +77,13 @@ class CameraParameters:
         maximum=100.0,
         is_live=True,
     )
+
+    @property
+    def is_rectified(self) -> bool:
+        """Whether the images are rectified, so that P and no distortion describes them."""
+        if self.rectified == 'auto':
+            return 'rect' in self.image_topic.rsplit('/', 1)[-1]
+        return self.rectified == 'on'
 
 
 @dataclass(frozen=True)
@@ -131,6 +156,87 @@ class Parameters:
     )
     overlay_opacity: float = option(
         0.5, 'Opacity of the colours on the overlay.', minimum=0.0, maximum=1.0, is_live=True
+    )
+    overlay_boxes: bool = option(
+        False, 'Draw a box with name and id around each object on the overlay.', is_live=True
+    )
+    object_classes: tuple[str, ...] = option(
+        ('*',), "Classes whose regions are objects; ['*'] for all but background."
+    )
+    object_min_area_px: int = option(
+        100,
+        'Smaller regions are no objects, pixels of the label image.',
+        minimum=1,
+        maximum=2**31,
+        is_live=True,
+    )
+    object_tracking: bool = option(
+        False, 'Give objects the ids they had in the frames before; else ids are new every frame.'
+    )
+    box_min_points: int = option(
+        50,
+        'Objects with fewer usable depth points get no 3-D box.',
+        minimum=1,
+        maximum=2**31,
+        is_live=True,
+    )
+    box_erosion_px: int = option(
+        2,
+        'How far masks may reach beyond their objects, for 3-D boxes, pixels.',
+        minimum=0,
+        maximum=100,
+        is_live=True,
+    )
+    point_classes: tuple[str, ...] = option(
+        ('',), "Classes that get a cloud of their own; [''] for none, ['*'] for all."
+    )
+    depth_max_offset_s: float = option(
+        0.0,
+        'How far apart the stamps of colour and depth may be, seconds; 0 for equal ones.',
+        minimum=0.0,
+        maximum=10.0,
+    )
+    depth_wait_s: float = option(
+        0.05,
+        'How long outputs made from depth wait for a depth image that comes late, seconds.',
+        minimum=0.0,
+        maximum=10.0,
+        is_live=True,
+    )
+    grasp_target: str = option(
+        '', 'What the grasp outputs are about: a class, or the id of an object.', is_live=True
+    )
+    grasp_padding_px: int = option(
+        4,
+        'How far around the target grasp/depth is emptied too, pixels of the depth image.',
+        minimum=0,
+        maximum=100,
+        is_live=True,
+    )
+    drivable_classes: tuple[str, ...] = option(
+        ('',), "Classes that can be driven on, for drivable and drivable_grid; [''] for neither."
+    )
+    danger_classes: tuple[str, ...] = option(
+        ('',), "Classes that cannot, the others being unknown; [''] for all others but background."
+    )
+    base_frame: str = option(
+        'base_footprint', "The robot's frame on the ground, for drivable_grid and upright boxes."
+    )
+    grid_resolution_m: float = option(
+        0.05, 'Edge of a cell of drivable_grid, metres.', minimum=0.001, maximum=100.0
+    )
+    grid_extent_m: tuple[float, ...] = option(
+        (0.0, 5.0, -2.5, 2.5),
+        'x_min, x_max (forward), y_min, y_max (left) of drivable_grid in base_frame, metres.',
+        minimum=-1000.0,
+        maximum=1000.0,
+    )
+    grid_obstacle_height_m: tuple[float, ...] = option(
+        (-0.3, 2.0),
+        'Heights above the ground between which points that are not drivable are obstacles, '
+        'metres.',
+        minimum=-1000.0,
+        maximum=1000.0,
     )
     label_info_sync: bool = option(
         False, 'Publish the class table on label_info_sync with the stamp of every frame.'

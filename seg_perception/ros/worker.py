@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from seg_perception.errors import InputError, SegPerceptionError
+from seg_perception.errors import GeometryError, InputError, SegPerceptionError
 from seg_perception.imaging import decode
 from seg_perception.pipeline import Segmenter
 from seg_perception.ros.accounting import DropReason
 from seg_perception.ros.camera import Camera, Job
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
-from seg_perception.ros.outputs import FrameResult
 from seg_perception.ros.params import Parameters
 from seg_perception.structures import Frame, Segmentation
 
@@ -67,7 +66,6 @@ class SegmentationWorker(threading.Thread):
         self._parameters = parameters
         self._now_ns = now_ns
         self._log = log
-
         self._publisher = ThreadPoolExecutor(1, 'segmentation_publisher')
         self._publishing: Future[None] | None = None
 
@@ -168,21 +166,14 @@ class SegmentationWorker(threading.Thread):
         start_s = time.monotonic()
         camera = task.camera
         num_messages, errors = camera.outputs.publish(
-            FrameResult(
-                frame=task.frame,
-                segmentation=result,
-                intrinsics=camera.intrinsics_of(task.frame),
-                overlay_opacity=parameters.overlay_opacity,
-                threshold=parameters.confidence_threshold,
-            ),
-            task.topics,
+            camera.frame_result(task.job, task.frame, result, parameters), task.topics
         )
         for topic, error in errors.items():
             self._report(f'{camera.name}: {topic}', error)
         if task.job.requests:
             _answer(task.job, _describe(result), is_success=True)
         if not num_messages and not task.job.requests:
-            camera.account.drop(DropReason.MODEL_ERROR if errors else DropReason.UNWANTED)
+            camera.account.drop(_why_nothing(errors, camera.outputs.needs_depth(task.topics)))
             return
         stages_ms = {**task.stages_ms, **result.timings_ms}
         stages_ms['decode'] = task.stages_ms['decode']
@@ -208,6 +199,13 @@ class SegmentationWorker(threading.Thread):
     def _drop(self, camera: Camera, job: Job, reason: DropReason, outcome: str = '') -> None:
         camera.account.drop(reason)
         _answer(job, outcome or reason.value, is_success=False)
+
+
+def _why_nothing(errors: Mapping[str, Exception], needs_depth: bool) -> DropReason:
+    """Why no message was made of a frame."""
+    if any(not isinstance(error, GeometryError) for error in errors.values()):
+        return DropReason.MODEL_ERROR
+    return DropReason.UNPAIRED if errors or needs_depth else DropReason.UNWANTED
 
 
 def _answer(job: Job, outcome: str, *, is_success: bool) -> None:

@@ -23,11 +23,13 @@ def displays(path):
 def test_topics_are_those_of_the_nodes(path):
     pytest.importorskip('rclpy', reason='rclpy is not installed (it comes with ROS 2)')
     from seg_perception.ros.outputs import output_table
+    from seg_perception.ros.params import CameraParameters, Parameters
     from seg_perception.structures import ClassTable
 
     classes = ClassTable(('background', 'person'))
     # Masks are published on request only: by default their panels would stay empty.
-    outputs = output_table(classes, ('',), has_confidence=True, label_info_sync=False)
+    camera = CameraParameters(depth_topic='depth')
+    outputs = output_table(classes, Parameters(), camera, has_confidence=True)
     topics = {f'/camera/segmentation/{output.topic}' for output in outputs}
     assert displays(path).keys() <= topics | {'/camera/image_raw'}
 

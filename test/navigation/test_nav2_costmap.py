@@ -137,6 +137,7 @@ def test_file_is_what_the_plugin_declares():
 def test_topics_are_those_of_the_node():
     pytest.importorskip('rclpy', reason='rclpy is not installed (it comes with ROS 2)')
     from seg_perception.ros.outputs import output_table
+    from seg_perception.ros.params import CameraParameters, Parameters
 
     card = resolve(ADE)
     options = CostmapOptions(cameras=('/front', '/robot/rear', '/'))
@@ -145,7 +146,9 @@ def test_topics_are_those_of_the_node():
     assert layer['observation_sources'] == 'front robot_rear camera'
     offered = {
         o.topic
-        for o in output_table(card.classes, ('',), has_confidence=True, label_info_sync=False)
+        for o in output_table(
+            card.classes, Parameters(), CameraParameters(depth_topic='depth'), has_confidence=True
+        )
     }
     for source, namespace in (('front', '/front'), ('robot_rear', '/robot/rear'), ('camera', '')):
         topics = {k: v for k, v in layer[source].items() if k.endswith('_topic')}
@@ -155,7 +158,7 @@ def test_topics_are_those_of_the_node():
             'labels_topic': f'{namespace}/segmentation/label_info',
             'pointcloud_topic': f'{namespace}/segmentation/points',
         }
-    assert {'labels', 'confidence'} <= offered
+    assert {'labels', 'confidence', 'points'} <= offered
 
 
 def test_model_without_confidence_has_no_topic_to_wait_for():

@@ -12,6 +12,7 @@ import pytest
 from seg_perception.errors import InferenceError
 from seg_perception.ros.accounting import CameraAccount
 from seg_perception.ros.camera import Job
+from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.params import Parameters
@@ -58,6 +59,8 @@ class Outputs:
     def needs_confidence(self, _topics):
         return False
 
+    needs_depth = needs_confidence
+
     def publish(self, result, _topics):
         self.started.release()
         assert self.allowed.acquire(timeout=TIMEOUT_S)
@@ -79,7 +82,7 @@ class Rig:
             name='front',
             outputs=self.outputs,
             account=self.account,
-            intrinsics_of=lambda _: None,
+            frame_result=lambda _, frame, segmentation, __: FrameResult(frame, segmentation),
         )
         self.worker = SegmentationWorker(
             self.model,

@@ -1,0 +1,107 @@
+"""What grasp planners ask for: one target's mask and points, and the depth image without it.
+
+The target is the parameter ``grasp_target``: a class, or the id of an object. With ``~/segment``
+one bundle is made on request; all of a bundle have one stamp.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from seg_perception.geometry import depth_samples, selected_points
+from seg_perception.ros.frame_result import FrameResult, Output
+from seg_perception.ros.messages import intrinsics_to_camera_info, to_byte_array
+from seg_perception.ros.object_messages import points_to_cloud
+from seg_perception.structures import U8, ClassTable
+
+
+def grasp_outputs(*, has_depth: bool, has_confidence: bool) -> list[Output]:
+    """The bundle; without depth it is the mask alone."""
+    outputs = [Output('grasp/mask', Image, _mask)]
+    if has_depth:
+
+        def points(result: FrameResult) -> PointCloud2 | None:
+            return _points(result, has_confidence=has_confidence)
+
+        outputs += [
+            Output('grasp/points', PointCloud2, points, needs_confidence=True, needs_depth=True),
+            Output('grasp/depth', Image, _depth_without_target, needs_depth=True),
+            Output('grasp/camera_info', CameraInfo, _depth_camera_info, needs_depth=True),
+        ]
+    return outputs
+
+
+def check_target(target: str, classes: ClassTable) -> None:
+    """Refuses a target that is neither an object's id nor a class.
+
+    Raises:
+        ConfigurationError: the model has no class of that name.
+    """
+    if target and not target.isdecimal():
+        classes.id_of(target)
+
+
+def _target_mask(result: FrameResult) -> U8 | None:
+    """255 where the target is; None where none is chosen or it is not in the image."""
+    target = result.parameters.grasp_target
+    if not target:
+        return None
+    if not target.isdecimal():
+        mask_YX = result.segmentation.mask(target)
+        return mask_YX if mask_YX.any() else None
+    if int(target) not in (item.id for item in result.objects.items):
+        return None
+    return result.objects.mask(int(target))
+
+
+def _mask(result: FrameResult) -> bytes | None:
+    mask_YX = _target_mask(result)
+    return None if mask_YX is None else result.image(mask_YX, 'mono8')
+
+
+def _points(result: FrameResult, *, has_confidence: bool) -> PointCloud2 | None:
+    mask_YX = _target_mask(result)
+    if mask_YX is None or result.depth is None:
+        return None
+    points_N = selected_points(
+        result.depth.grid,
+        mask_YX,
+        result.segmentation.labels_YX,
+        result.image_rgb,
+        instances_YX=result.objects.instances_YX,
+        confidence_YX=result.segmentation.confidence_YX,
+    )
+    return points_to_cloud(
+        to_byte_array(points_N.view(np.uint8)),
+        points_N.shape,
+        result.header,
+        has_confidence=has_confidence,
+    )
+
+
+def _depth_without_target(result: FrameResult) -> bytes | None:
+    """The depth image as it came, but invalid (REP 118) on the target and a little around it."""
+    mask_YX = _target_mask(result)
+    if mask_YX is None or result.depth is None:
+        return None
+    frame = result.depth.frame
+    samples_VU = depth_samples(frame).copy()
+    removed_VU = cv2.resize(
+        mask_YX, (frame.width, frame.height), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    if padding_px := result.parameters.grasp_padding_px:
+        size = 2 * padding_px + 1
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        removed_VU = cv2.dilate(removed_VU, kernel)
+    samples_VU[removed_VU > 0] = 0 if samples_VU.dtype.kind == 'u' else np.nan
+    return result.image(samples_VU, frame.encoding)
+
+
+def _depth_camera_info(result: FrameResult) -> CameraInfo | None:
+    """Describes ``grasp/depth``, beside which consumers look for it."""
+    if result.depth is None or result.intrinsics is None or _target_mask(result) is None:
+        return None
+    size_wh = (result.depth.frame.width, result.depth.frame.height)
+    return intrinsics_to_camera_info(result.intrinsics.resized(size_wh), result.header)

@@ -1,0 +1,79 @@
+"""Outputs that say what every pixel is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sensor_msgs.msg import CameraInfo, Image
+
+from seg_perception.postprocess import draw_overlay
+from seg_perception.ros.frame_result import FrameResult, Output
+from seg_perception.ros.messages import class_table_to_label_info, intrinsics_to_camera_info
+
+
+def label_outputs(
+    mask_tokens: Mapping[str, str], *, has_confidence: bool, label_info_sync: bool
+) -> list[Output]:
+    """Labels, what describes them, and pictures made of them.
+
+    Args:
+        mask_tokens: classes with a mask of their own, and their part of the topic's name.
+        has_confidence: whether the model gives scores.
+        label_info_sync: whether the class table goes out with every frame.
+    """
+    outputs = [
+        Output('labels', Image, _labels),
+        Output('overlay', Image, _overlay),
+        Output('camera_info', CameraInfo, _camera_info),
+    ]
+    if has_confidence:
+        outputs.append(Output('confidence', Image, _confidence, needs_confidence=True))
+    if label_info_sync:
+        from vision_msgs.msg import LabelInfo
+
+        outputs.append(Output('label_info_sync', LabelInfo, _label_info_sync))
+    for name, token in mask_tokens.items():
+        outputs.append(Output(f'masks/{token}', Image, _mask(name)))
+    return outputs
+
+
+def _labels(result: FrameResult) -> bytes:
+    labels = result.segmentation.labels_YX
+    return result.image(labels, 'mono8' if labels.itemsize == 1 else '16UC1')
+
+
+def _confidence(result: FrameResult) -> bytes | None:
+    confidence = result.segmentation.confidence_YX
+    return None if confidence is None else result.image(confidence, 'mono8')
+
+
+def _overlay(result: FrameResult) -> bytes:
+    picture = draw_overlay(
+        result.image_rgb,
+        result.segmentation.labels_YX,
+        result.segmentation.classes,
+        opacity=result.parameters.overlay_opacity,
+        objects=result.objects if result.parameters.overlay_boxes else None,
+    )
+    return result.image(picture, 'rgb8')
+
+
+def _camera_info(result: FrameResult) -> CameraInfo | None:
+    if result.intrinsics is None:
+        return None
+    height, width = result.size_hw
+    return intrinsics_to_camera_info(result.intrinsics.resized((width, height)), result.header)
+
+
+def _label_info_sync(result: FrameResult) -> Any:
+    return class_table_to_label_info(
+        result.segmentation.classes, result.parameters.confidence_threshold, result.header
+    )
+
+
+def _mask(class_name: str) -> Callable[[FrameResult], bytes]:
+    def make(result: FrameResult) -> bytes:
+        return result.image(result.segmentation.mask(class_name), 'mono8')
+
+    return make
