@@ -148,11 +148,16 @@ class Camera:
         """Seconds since the node subscribed to the camera; None where it is not subscribed."""
         return time.monotonic() - self._listening_since_s if self.is_listening else None
 
-    def listen(self, is_wanted: bool) -> None:
-        """Subscribes to the camera or leaves it; where that fails, says why and tries again.
+    def listens_to_depth_as(self, is_wanted: bool) -> bool:
+        """Whether depth is received exactly if it has to be, while images are or are not wanted.
 
-        Depth is received only while outputs that need it are listened to.
+        It has to be while outputs that are made from it are listened to.
         """
+        needs_depth = is_wanted and self.outputs.needs_depth(self.outputs.wanted())
+        return needs_depth == bool(self._depth_subscriptions)
+
+    def listen(self, is_wanted: bool) -> None:
+        """Subscribes to the camera or leaves it; where that fails, says why and tries again."""
         if is_wanted != self.is_listening:
             self._listening_since_s = time.monotonic()
             if self._is_compressed:
@@ -161,22 +166,15 @@ class Camera:
                 image = (Image, self._given_topic, self._on_image)
             info = (CameraInfo, self._given_camera_info_topic, self._on_camera_info)
             self._subscriptions = self._switched(self._subscriptions, is_wanted, image, info)
-        if self.depth is None:
-            return
-        needs_depth = is_wanted and self.outputs.needs_depth(self.outputs.wanted())
-        if needs_depth != bool(self._depth_subscriptions):
+        if self.depth is not None and not self.listens_to_depth_as(is_wanted):
             group = self._group
             beside = f'{group.depth_topic.rsplit("/", 1)[0]}/camera_info'
+            image = (Image, group.depth_topic, self.depth.on_image)
+            info_topic = group.depth_camera_info_topic or beside
+            info = (CameraInfo, info_topic, self.depth.on_camera_info)
             self.depth.forget()
             self._depth_subscriptions = self._switched(
-                self._depth_subscriptions,
-                needs_depth,
-                (Image, group.depth_topic, self.depth.on_image),
-                (
-                    CameraInfo,
-                    group.depth_camera_info_topic or beside,
-                    self.depth.on_camera_info,
-                ),
+                self._depth_subscriptions, not self._depth_subscriptions, image, info
             )
 
     def request(self) -> Request:
@@ -276,10 +274,8 @@ class Camera:
         if is_wanted:
             try:
                 for message_type, topic, callback in wanted:
-                    subscriptions = [
-                        *subscriptions,
-                        self._subscribe(message_type, topic, callback),
-                    ]
+                    subscription = self._subscribe(message_type, topic, callback)
+                    subscriptions = [*subscriptions, subscription]
                 return subscriptions
             except Exception as error:  # rclpy's own, such as QoS overrides that cannot be
                 self._log.error(self.name, f'cannot subscribe: {type(error).__name__}: {error}')
@@ -350,8 +346,9 @@ class Camera:
             if self._is_too_soon(now_s):
                 self.account.drop(DropReason.RATE_LIMITED)
                 return
-        is_depth_wanted = self.depth is not None and self._depth_subscriptions
-        depth = self.depth.expect(frame.stamp_ns) if self.depth and is_depth_wanted else None
+        depth = None
+        if self.depth is not None and self._depth_subscriptions:
+            depth = self.depth.expect(frame.stamp_ns)
         job = Job(frame, now_s, requests, depth)
         replaced = self._mailboxes.put(self.name, job)
         if replaced is job:

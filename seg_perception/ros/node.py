@@ -308,9 +308,11 @@ class SegmentationNode(LifecycleNode):
 
     def _look_who_listens(self) -> None:
         """Asks the executor to subscribe or leave where that is due; runs in the intake."""
-        is_lazy = self._settings.lazy
-        if any(c.wants_images(is_lazy=is_lazy) != c.is_listening for c in self._cameras.values()):
-            self._listeners_changed.trigger()
+        for camera in self._cameras.values():
+            is_wanted = camera.wants_images(is_lazy=self._settings.lazy)
+            if is_wanted != camera.is_listening or not camera.listens_to_depth_as(is_wanted):
+                self._listeners_changed.trigger()
+                return
 
     def _listen_where_wanted(self) -> None:
         """Subscribes to cameras whose outputs are listened to, leaves the others."""

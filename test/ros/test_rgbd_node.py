@@ -326,6 +326,9 @@ def test_colour_goes_on_whatever_depth_does(start, ros):
     """Nothing is published of pairs that do not match, and diagnostics say why."""
     start()
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())
+    color_only = ros.publisher(COLOR, Image, qos.sensor_input())
+    play(lambda: color_only.publish(array_to_image(VIEW.rgb_YX3, 'rgb8', HEADER)), labels)
+    assert ros.node.count_subscribers(DEPTH) == 0  # nobody wants it yet
     clouds = ros.collect(f'{OUT}/points', PointCloud2, qos.output())
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
     rig = Rig(ros)
