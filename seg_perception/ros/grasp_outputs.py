@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from seg_perception.geometry import depth_samples, selected_points
+from seg_perception.geometry import depth_samples
 from seg_perception.ros.frame_result import FrameResult, Output
-from seg_perception.ros.messages import intrinsics_to_camera_info, to_byte_array
-from seg_perception.ros.object_messages import points_to_cloud
+from seg_perception.ros.messages import intrinsics_to_camera_info
+from seg_perception.ros.object_outputs import masked_points
 from seg_perception.structures import U8, ClassTable
 
 
@@ -23,7 +23,10 @@ def grasp_outputs(*, has_depth: bool, has_confidence: bool) -> list[Output]:
     if has_depth:
 
         def points(result: FrameResult) -> PointCloud2 | None:
-            return _points(result, has_confidence=has_confidence)
+            mask_YX = _target_mask(result)
+            if mask_YX is None:
+                return None
+            return masked_points(result, mask_YX, has_confidence=has_confidence)
 
         outputs += [
             Output('grasp/points', PointCloud2, points, needs_confidence=True, needs_depth=True),
@@ -59,26 +62,6 @@ def _target_mask(result: FrameResult) -> U8 | None:
 def _mask(result: FrameResult) -> bytes | None:
     mask_YX = _target_mask(result)
     return None if mask_YX is None else result.image(mask_YX, 'mono8')
-
-
-def _points(result: FrameResult, *, has_confidence: bool) -> PointCloud2 | None:
-    mask_YX = _target_mask(result)
-    if mask_YX is None or result.depth is None:
-        return None
-    points_N = selected_points(
-        result.depth.grid,
-        mask_YX,
-        result.segmentation.labels_YX,
-        result.image_rgb,
-        instances_YX=result.objects.instances_YX,
-        confidence_YX=result.segmentation.confidence_YX,
-    )
-    return points_to_cloud(
-        to_byte_array(points_N.view(np.uint8)),
-        points_N.shape,
-        result.header,
-        has_confidence=has_confidence,
-    )
 
 
 def _depth_without_target(result: FrameResult) -> bytes | None:

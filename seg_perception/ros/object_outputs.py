@@ -19,6 +19,7 @@ from seg_perception.ros.object_messages import (
     objects_to_detections,
     points_to_cloud,
 )
+from seg_perception.structures import U8
 
 
 def object_outputs() -> list[Output]:
@@ -121,21 +122,27 @@ def _class_points(
     class_name: str, *, has_confidence: bool
 ) -> Callable[[FrameResult], PointCloud2 | None]:
     def make(result: FrameResult) -> PointCloud2 | None:
-        if result.depth is None:
-            return None
-        points_N = selected_points(
-            result.depth.grid,
-            result.segmentation.mask(class_name),
-            result.segmentation.labels_YX,
-            result.image_rgb,
-            instances_YX=result.objects.instances_YX,
-            confidence_YX=result.segmentation.confidence_YX,
-        )
-        return points_to_cloud(
-            to_byte_array(points_N.view(np.uint8)),
-            points_N.shape,
-            result.header,
-            has_confidence=has_confidence,
-        )
+        mask_YX = result.segmentation.mask(class_name)
+        return masked_points(result, mask_YX, has_confidence=has_confidence)
 
     return make
+
+
+def masked_points(result: FrameResult, mask_YX: U8, *, has_confidence: bool) -> PointCloud2 | None:
+    """An unorganised cloud of the pixels where a mask is not 0; None without depth."""
+    if result.depth is None:
+        return None
+    points_N = selected_points(
+        result.depth.grid,
+        mask_YX,
+        result.segmentation.labels_YX,
+        result.image_rgb,
+        instances_YX=result.objects.instances_YX,
+        confidence_YX=result.segmentation.confidence_YX,
+    )
+    return points_to_cloud(
+        to_byte_array(points_N.view(np.uint8)),
+        points_N.shape,
+        result.header,
+        has_confidence=has_confidence,
+    )

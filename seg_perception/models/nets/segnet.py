@@ -31,9 +31,7 @@ class SegNet(nn.Module):
         base_channels: of the first stage; VGG16's and the paper's is 64, fewer are for CPUs.
     """
 
-    def __init__(
-        self, num_classes: int, *, in_channels: int = 3, base_channels: int = 64
-    ) -> None:
+    def __init__(self, num_classes: int, *, in_channels: int = 3, base_channels: int = 64) -> None:
         super().__init__()
         stages = [tuple(factor * base_channels for factor in factors) for factors in ENCODER]
         channels = in_channels
