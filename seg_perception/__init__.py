@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seg_perception.pipeline import Segmenter
+    from seg_perception.postprocess.objects import find_objects
     from seg_perception.postprocess.overlay import draw_overlay
     from seg_perception.sources.stills import read_image
     from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
@@ -26,6 +27,7 @@ __all__ = [
     'Segmentation',
     'Segmenter',
     'draw_overlay',
+    'find_objects',
     'read_image',
 ]
 
@@ -37,6 +39,7 @@ _HOME = {
     'Segmentation': 'structures',
     'Segmenter': 'pipeline',
     'draw_overlay': 'postprocess.overlay',
+    'find_objects': 'postprocess.objects',
     'read_image': 'sources.stills',
 }
 
