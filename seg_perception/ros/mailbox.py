@@ -10,13 +10,17 @@ from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 
+MAX_CREDIT = 2
+"""How many turns a camera may be owed at most."""
+
 
 class Mailboxes(Generic[Item]):
     """Hands the newest item of each camera from many callbacks to one worker.
 
     When more cameras wait than the worker takes, they are served by weight (stride scheduling:
     each service advances a camera's pass by 1 / weight, the lowest pass goes first). A camera
-    that was silent gains no credit for it.
+    whose next item comes a little late for its turn is served sooner after it, so that shares are
+    right although slots are empty now and then; for longer silence it gains ``MAX_CREDIT`` turns.
 
     Args:
         inherit: called with an item and the one it replaces, before anybody can take it.
@@ -53,8 +57,6 @@ class Mailboxes(Generic[Item]):
             replaced = self._slots.pop(camera, None)
             if replaced is not None and self._inherit is not None:
                 self._inherit(item, replaced)
-            if replaced is None:
-                self._passes[camera] = max(self._passes.get(camera, 0.0), self._served_pass)
             self._slots[camera] = item
             self._condition.notify()
             return replaced
@@ -87,6 +89,9 @@ class Mailboxes(Generic[Item]):
                 )
             if not self._is_open:
                 return []
+            for camera in self._slots:
+                least = self._served_pass - MAX_CREDIT / weights.get(camera, 1.0)
+                self._passes[camera] = max(self._passes.get(camera, self._served_pass), least)
             chosen = sorted(self._slots, key=lambda camera: self._passes[camera])[:max_items]
             self._served_pass = max(self._served_pass, self._passes[chosen[0]])
             for camera in chosen:

@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 STOP_DEADLINE_S = 1.0
 """How long a node may take to finish what it is doing once it was told to stop."""
 
-
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_POLL_S = 0.1
 _stopping = threading.Event()
 
 
@@ -73,10 +75,12 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
         node = make_node()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        _wake_on_signal(node)
+        # A thread of the node may set it, which wakes nobody.
+        timeout_s = _POLL_S if hasattr(node, 'exit_code') else None
         while not _stopping.is_set() and getattr(node, 'exit_code', None) is None:
             try:
-                # The timeout bounds how late a signal is noticed: handlers run between calls.
-                executor.spin_once(timeout_sec=0.1)
+                executor.spin_once(timeout_s)
             except ExternalShutdownException:
                 break
             except Exception as error:  # one callback's failure must not end the node
@@ -86,10 +90,10 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
         print(f'error: {_first_line(error)}', file=sys.stderr)
         exit_code = 1
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in _SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         if node is not None:
-            node.destroy_node()
+            _destroy(node)
         rclpy.utilities.try_shutdown()
     _leave_now(exit_code)
 
@@ -99,17 +103,48 @@ def catch_signals() -> None:
 
     `run_node` does it too; ``start`` does it before a node's libraries are imported.
     """
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in _SIGNALS:
         signal.signal(signum, _stop)
 
 
 def _stop(_signum: int, _frame: FrameType | None) -> None:
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
+    if _stopping.is_set():
+        return
     _stopping.set()
     abandon = threading.Timer(STOP_DEADLINE_S, _leave_now, (0,))
     abandon.daemon = True
     abandon.start()
+
+
+def _wake_on_signal(node: Node) -> None:
+    """Has the executor return when a signal comes: it waits in C, where no handler runs."""
+    from rclpy.callback_groups import ReentrantCallbackGroup
+    from rclpy.exceptions import InvalidHandle
+
+    woken = node.create_guard_condition(lambda: None, ReentrantCallbackGroup())
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+
+    def wait() -> None:
+        while os.read(reader, 1)[0] not in _SIGNALS:
+            pass  # somebody else's
+        with suppress(InvalidHandle):  # the node may have ended by itself just now
+            woken.trigger()
+
+    threading.Thread(target=wait, name='signals', daemon=True).start()
+
+
+def _destroy(node: Node) -> None:
+    """Destroys a node and what rclpy keeps of a managed one.
+
+    Its state machine would keep the node, and with it the participant, whose shared memory then
+    stays in /dev/shm.
+    """
+    node.destroy_node()
+    state_machine = getattr(node, '_state_machine', None)
+    if state_machine is not None:
+        state_machine.destroy_when_not_in_use()
 
 
 def _first_line(error: Exception) -> str:

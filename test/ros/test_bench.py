@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import signal
+import subprocess
 import sys
-import time
 
 import psutil
 import pytest
+from ros_harness import wait_until
 
 from seg_perception.ros.bench.processes import Child, ProcessError, Servant, serve
 from seg_perception.ros.environment import node_environment
@@ -45,6 +47,32 @@ def test_the_kernel_ends_a_child_whose_time_is_over(tmp_path):
             child.check()
 
 
+STARTER = """
+import os, sys
+from pathlib import Path
+from seg_perception.ros.bench.processes import Child
+
+child = Child(
+    'source', 'image_source', {}, env=os.environ, log_path=Path('log'), lifetime_s=60.0
+)
+print(child.popen.pid, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_child_ends_with_the_one_who_started_it(tmp_path):
+    starter = subprocess.run(
+        [sys.executable, '-c', STARTER],
+        capture_output=True,
+        check=True,
+        cwd=tmp_path,
+        env={**node_environment(os.environ), 'PYTHONPATH': os.pathsep.join(sys.path)},
+        timeout=30.0,
+    )
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(starter.stdout)).wait(10.0)
+
+
 def test_a_servant_says_what_it_could_not_do(tmp_path):
     with Servant(
         'sink',
@@ -64,6 +92,7 @@ def test_a_servant_says_what_it_could_not_do(tmp_path):
             sink.check()
 
 
+@pytest.mark.slow
 def test_node_and_plain_node_are_measured_over_live_topics(spawn, tmp_path):
     pytest.importorskip('matplotlib', reason="matplotlib (extra 'bench') is not installed")
     bench = spawn.command([*BENCH, *SMALL, '--out', 'out'], name='bench', ttl_s=150.0)
@@ -90,14 +119,20 @@ def test_node_and_plain_node_are_measured_over_live_topics(spawn, tmp_path):
     assert (tmp_path / 'out' / 'report.png').stat().st_size > 1000
 
 
-def test_ctrl_c_leaves_no_process(spawn):
+def test_ctrl_c_leaves_no_process(spawn, tmp_path):
     bench = spawn.command([*BENCH, *SMALL, '--seconds', '600'], name='bench', expect_exit=130)
     bench.wait_for_log('[1/1', timeout_s=60.0)
-    deadline = time.monotonic() + 30.0
-    while len(children := psutil.Process(bench.popen.pid).children(recursive=True)) < 2:
-        assert time.monotonic() < deadline, children
-        time.sleep(0.05)
+    wait_until(lambda: len(processes_in(tmp_path)) >= 3, 30.0, 'camera and sink')
     assert bench.stop(signal.SIGINT, timeout_s=30.0) == 130
-    _, alive = psutil.wait_procs(children, timeout=5.0)
-    assert alive == []
+    wait_until(lambda: not processes_in(tmp_path), 5.0, 'the end of all that was started')
     assert 'Traceback' not in bench.log
+
+
+def processes_in(folder):
+    """The processes that were started in a folder, by whomever."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == str(folder):
+                found.append(process)
+    return found

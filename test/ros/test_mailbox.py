@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from seg_perception.ros.mailbox import Mailboxes
+from seg_perception.ros.mailbox import MAX_CREDIT, Mailboxes
 
 
 @pytest.fixture
@@ -75,18 +79,82 @@ def test_a_heavy_camera_is_in_every_batch_its_weight_deserves(mailboxes):
     assert served['heavy'] >= 55
 
 
-def test_silence_gains_no_credit(mailboxes):
-    mailboxes.put('busy', 0)
-    for _ in range(100):
-        mailboxes.take(1, {})
-        mailboxes.put('busy', 0)
-    mailboxes.put('quiet', 0)
+def simulate(rates, weights, *, num_services, max_items=1, jitter=0.0, seed=0):
+    """Serves cameras in simulated time, one service lasting 1.
+
+    Args:
+        rates: items of each camera in the time of one service.
+        jitter: how much its periods vary, as a share of them.
+
+    Returns:
+        Services of each camera per unit of time.
+    """
+    boxes, rng, served = Mailboxes(), np.random.default_rng(seed), Counter()
+    boxes.open()
+    due = [(rng.random() / rate, camera) for camera, rate in rates.items()]
+    heapq.heapify(due)
+    now = 0.0
+    while now < num_services:
+        if not boxes._slots:
+            now = max(now, due[0][0])
+        while due[0][0] <= now:
+            at, camera = heapq.heappop(due)
+            boxes.put(camera, at)
+            period = (1.0 + rng.uniform(-jitter, jitter)) / rates[camera]
+            heapq.heappush(due, (at + period, camera))
+        served.update(camera for camera, _ in boxes.take(max_items, weights))
+        now += 1.0
+    return {camera: served[camera] / now for camera in rates}
+
+
+@pytest.mark.parametrize('jitter', [0.0, 0.1, 0.5])
+@pytest.mark.parametrize('rate', [0.36, 0.45, 0.6, 0.8, 1.0, 5.0])
+def test_shares_follow_weights_although_slots_are_empty_now_and_then(rate, jitter):
+    weights = {'a': 1.0, 'b': 1.0, 'c': 2.0, 'd': 2.0}
+    # Not quite the same rates, as those of real cameras, so that no order repeats for ever.
+    rates = {camera: rate * (1.0 + 0.003 * i) for i, camera in enumerate(weights)}
+    shares = simulate(rates, weights, num_services=1500, jitter=jitter)
+    for camera, weight in weights.items():
+        assert shares[camera] == pytest.approx(weight / 6.0, rel=0.03)
+
+
+@pytest.mark.parametrize('demand', [0.8, 0.95, 1.0, 1.05, 1.2])
+def test_a_camera_near_its_fair_share_gets_what_it_sends_but_no_more_than_that(demand):
+    weights = {'a': 1.0, 'b': 1.0, 'c': 2.0}
+    rates = {'a': 1.1, 'b': 0.9, 'c': demand / 2.0}
+    shares = simulate(rates, weights, num_services=1500, jitter=0.2)
+    share = min(demand, 1.0) / 2.0
+    assert shares['c'] == pytest.approx(share, rel=0.03)
+    assert shares['a'] == pytest.approx((1.0 - share) / 2.0, rel=0.03)
+    assert shares['b'] == pytest.approx((1.0 - share) / 2.0, rel=0.03)
+
+
+def test_slow_cameras_lose_nothing_to_a_fast_one():
+    slow = {'b': 0.15, 'c': 0.15, 'd': 0.15}
+    shares = simulate({'a': 3.0, **slow}, {}, num_services=1500, jitter=0.1)
+    for camera, rate in slow.items():
+        assert shares[camera] == pytest.approx(rate, rel=0.03)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    silence=st.integers(0, 200),
+    weights=st.fixed_dictionaries({c: st.sampled_from([0.25, 1.0, 2.0, 7.0]) for c in 'abq'}),
+)
+def test_a_camera_that_was_silent_is_owed_few_turns(silence, weights):
+    boxes = Mailboxes()
+    boxes.open()
+    boxes.put('q', 0)
+    boxes.take(1, weights)
     served = Counter()
-    for _ in range(10):
-        [(camera, _)] = mailboxes.take(1, {})
-        served[camera] += 1
-        mailboxes.put(camera, 0)
-    assert served['busy'] >= 4
+    for turn in range(silence + 100):
+        for camera in 'ab' if turn < silence else 'abq':
+            boxes.put(camera, turn)
+        [(camera, _)] = boxes.take(1, weights)
+        if turn >= silence:
+            served[camera] += 1
+            entitled = weights['q'] / sum(weights.values()) * served.total()
+            assert entitled - 3.0 <= served['q'] <= entitled + MAX_CREDIT + 1.0
 
 
 def test_a_replacement_inherits_before_it_can_be_taken():

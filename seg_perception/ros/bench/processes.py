@@ -6,13 +6,14 @@ line on its standard output. It ends when its input does.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn
@@ -20,6 +21,8 @@ from typing import IO, Any, NoReturn
 from seg_perception.errors import MissingExtraError, SegPerceptionError
 
 _STOP_S = 5.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_prctl: Any = getattr(ctypes.CDLL(None), 'prctl', None)
 _TAIL_LINES = 12
 
 
@@ -56,7 +59,7 @@ class Child:
         command = [sys.executable, '-m', 'seg_perception.ros.start', module, '--ros-args']
         for key, value in parameters.items():
             command += ['-p', f'{key}:={json.dumps(value)}']
-        seconds = max(1, round(lifetime_s))
+        starter, seconds = os.getpid(), max(1, round(lifetime_s))
         with log_path.open('wb') as log_file:
             self.popen = subprocess.Popen(
                 command,
@@ -65,8 +68,7 @@ class Child:
                 stderr=log_file,
                 env=dict(env),
                 start_new_session=True,
-                # An alarm that was set before exec goes off after it, too.
-                preexec_fn=lambda: signal.alarm(seconds),
+                preexec_fn=lambda: _limit_life(starter, seconds),
             )
         self._process = _psutil().Process(self.popen.pid)
 
@@ -188,9 +190,16 @@ def serve(commands: Mapping[str, Callable[..., Any]], lines: IO[str], answers: I
         answers.flush()
 
 
-def cpu_times_s(children: Sequence[Child]) -> dict[str, float]:
-    """CPU time so far of each, by name."""
-    return {child.name: child.cpu_s() for child in children}
+def _limit_life(starter: int, seconds: int) -> None:
+    """Has the kernel end this process with the one who started it, or after a time.
+
+    Both stay in force after exec. An interrupt can come before the starter knows of its child.
+    """
+    signal.alarm(seconds)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != starter:
+            os._exit(1)
 
 
 def leave() -> NoReturn:

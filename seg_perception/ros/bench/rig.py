@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -164,7 +165,7 @@ class NodeUnderTest:
 
 
 class Rig:
-    """Camera and sink as processes on a private ROS domain, and nodes between them.
+    """Camera and sink as processes on a private ROS domain and namespace, nodes between them.
 
     Args:
         domain_id: ROS domain; None for a private one.
@@ -176,6 +177,8 @@ class Rig:
         self._log_dir = log_dir
         self._stack = ExitStack()
         self._num_nodes = 0
+        # Whoever else is on the domain, another benchmark even, has other topics.
+        self._namespace = f'/bench_{uuid.uuid4().hex[:12]}'
         self._cards: dict[tuple[str, int], ModelCard] = {}
 
     def __enter__(self) -> Rig:
@@ -218,7 +221,7 @@ class Rig:
             parameters: further ones, of our node.
         """
         self._num_nodes += 1
-        prefix = f'/{kind}{self._num_nodes}'
+        prefix = f'{self._namespace}/{kind}{self._num_nodes}'
         cameras = [f'cam{i}' for i in range(case.num_cameras)]
         namespaces = tuple(f'{prefix}/{camera}' for camera in cameras)
         card = self.card(case)

@@ -38,12 +38,18 @@ class BenchSink:
         self._subscriptions: dict[str, Subscription] = {}
         self._arrivals: dict[str, list[tuple[int, int]]] = {}
         self._newest: dict[str, bytes] = {}
+        self._since_ns = 0
         self._statuses: dict[str, dict[str, str]] = {}
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def listen(self, topics: list[str]) -> None:
-        """Subscribes to these image topics and leaves all others; forgets what came."""
+        """Subscribes to these image topics and leaves all others.
+
+        Forgets what came, and takes nothing that was stamped before: a node may still be at work
+        on images of the last case.
+        """
         with self._lock:
+            self._since_ns = time.time_ns()
             for topic in set(self._subscriptions) - set(topics):
                 self._node.destroy_subscription(self._subscriptions.pop(topic))
             self._arrivals = {topic: [] for topic in topics}
@@ -84,9 +90,10 @@ class BenchSink:
         def receive(message: bytes) -> None:
             now_ns = time.time_ns()
             sec, nanosec = struct.unpack_from('<iI', message, 4)
+            stamp_ns = sec * 10**9 + nanosec
             with self._lock:
-                if topic in self._arrivals:
-                    self._arrivals[topic].append((sec * 10**9 + nanosec, now_ns))
+                if topic in self._arrivals and stamp_ns >= self._since_ns:
+                    self._arrivals[topic].append((stamp_ns, now_ns))
                     self._newest[topic] = message
 
         return receive

@@ -1,0 +1,76 @@
+"""Nodes as processes: they end at once, however idle, and take all that is theirs with them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MANAGED = """
+import time
+from rclpy.lifecycle import LifecycleNode
+from seg_perception.ros.process import run_node
+
+class Idle(LifecycleNode):
+    def __init__(self):
+        super().__init__('idle')
+        self.timer = self.create_timer(0.0, self.say)
+
+    def say(self):
+        self.destroy_timer(self.timer)
+        print('nothing left to do')
+
+    def destroy_node(self):
+        print('destroying')
+        time.sleep(0.3)
+        super().destroy_node()
+
+run_node(Idle, [])
+"""
+ENDING = """
+import threading
+from rclpy.node import Node
+from seg_perception.ros.process import run_node
+
+class Ending(Node):
+    exit_code = None
+
+    def __init__(self):
+        super().__init__('ending')
+        threading.Timer(0.2, setattr, (self, 'exit_code', 7)).start()
+
+run_node(Ending, [])
+"""
+
+
+def shared_memory_of(pid):
+    """The segments that a process owns: their lock files are open in it alone."""
+    links = [path.readlink() for path in Path(f'/proc/{pid}/fd').iterdir()]
+    locks = [link for link in links if re.search(r'^/dev/shm/fast\w+_[0-9a-f]{16}_el$', str(link))]
+    return [*locks, *(Path(str(lock).removesuffix('_el')) for lock in locks)]
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_an_idle_managed_node_ends_at_a_signal_and_leaves_no_shared_memory(spawn, signum):
+    node = spawn.command([sys.executable, '-c', MANAGED], name='idle')
+    node.wait_for_log('nothing left to do')
+    time.sleep(0.1)
+    segments = shared_memory_of(node.popen.pid)
+    if not segments:
+        pytest.skip('this middleware has no shared memory here')
+    assert all(path.exists() for path in segments)
+    node.popen.send_signal(signum)
+    node.wait_for_log('destroying')
+    # A second one must not kill it.
+    assert node.stop(signal.SIGINT) == 0
+    assert [path for path in segments if path.exists()] == []
+    assert 'Traceback' not in node.log
+
+
+def test_a_node_that_says_it_is_done_ends(spawn):
+    node = spawn.command([sys.executable, '-c', ENDING], name='ending', expect_exit=7)
+    assert node.wait() == 7
