@@ -317,13 +317,14 @@ class Segmenter:
         scores_CHW = logits_CHW.float()
         if not output.is_probabilities:
             scores_CHW = (scores_CHW / self.card.output.temperature).softmax(0)
-        probability_YX = sampler.resample(scores_CHW.amax(0))
+        probability_HW = scores_CHW.amax(0)
         if is_thresholded:
-            labels_YX[probability_YX < self.confidence_threshold] = self.classes.unlabeled_id
+            is_unsure_YX = sampler.resample(probability_HW) < self.confidence_threshold
+            labels_YX[is_unsure_YX] = self.classes.unlabeled_id
         labels_YX = self._as_label_dtype(labels_YX)
         if not wants_confidence:
             return [labels_YX]
-        return [labels_YX, probability_YX.mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)]
+        return [labels_YX, sampler.levels(probability_HW)]
 
     def _as_label_dtype(self, labels_YX: torch.Tensor) -> torch.Tensor:
         is_small = self.classes.label_dtype == np.uint8

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from seg_perception.errors import InputError
 from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Labels, Objects
 
 _MIN_NAMED_FRACTION = 0.005
+_NAMING_SIDE_PX = 180
 
 
 def draw_overlay(
@@ -48,8 +50,12 @@ def draw_overlay(
     if image_rgb.shape[:2] != (height, width):
         resized = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
         image_rgb = np.asarray(resized, np.uint8)
-    present = np.flatnonzero(np.bincount(labels_YX.reshape(-1), minlength=1))
-    shown = [i for i in present if i < len(classes) and classes.names[i] not in BACKGROUND_NAMES]
+    num_pixels = _count(labels_YX)
+    shown = [
+        i
+        for i in np.flatnonzero(num_pixels).tolist()
+        if i < len(classes) and classes.names[i] not in BACKGROUND_NAMES
+    ]
     palette = classes.palette_rgb()
     is_shown = np.zeros(len(palette), np.uint8)
     is_shown[shown] = 255
@@ -62,15 +68,22 @@ def draw_overlay(
         colors, shown_YX = palette[labels_YX], is_shown[labels_YX]
     tinted = cv2.addWeighted(image_rgb, 1.0 - opacity, colors, opacity, 0.0)
     overlay = np.asarray(cv2.copyTo(tinted, shown_YX, image_rgb.copy()), np.uint8)
+    cv2.copyTo(colors, cv2.bitwise_and(_outline(labels_YX), shown_YX), overlay)
     items = () if objects is None else objects.items
-    boxed = {item.class_id for item in items}
-    for class_id in shown:
-        _outline_and_name(
-            overlay,
-            (labels_YX == class_id).astype(np.uint8),
-            classes.names[class_id] if draw_names and class_id not in boxed else '',
-            classes.colors_rgb[class_id],
-        )
+    if draw_names:
+        boxed = {item.class_id for item in items}
+        for class_id in shown:
+            # A region is no larger than all of its class.
+            if num_pixels[class_id] >= _MIN_NAMED_FRACTION * labels_YX.size and (
+                class_id not in boxed
+            ):
+                _name(
+                    overlay,
+                    labels_YX,
+                    class_id,
+                    classes.names[class_id],
+                    classes.colors_rgb[class_id],
+                )
     for item in items:
         left, top, right, bottom = item.box_xyxy_px
         color_rgb = classes.colors_rgb[item.class_id]
@@ -81,17 +94,41 @@ def draw_overlay(
     return overlay
 
 
-def _outline_and_name(image_rgb: U8, mask_YX: U8, name: str, color_rgb: tuple[int, ...]) -> None:
-    """Draws the mask's contours and, on a large enough region, its name; in place."""
-    contours, _ = cv2.findContours(mask_YX, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image_rgb, contours, -1, color_rgb, 1)
-    if not name or not contours:
+def _count(labels_YX: Labels) -> npt.NDArray[np.int64]:
+    """Number of pixels by class id."""
+    if labels_YX.dtype == np.uint8:  # six times as quick as NumPy
+        histogram = cv2.calcHist([labels_YX], [0], None, [256], [0, 256])
+        return np.asarray(histogram[:, 0], np.int64)
+    return np.bincount(labels_YX.reshape(-1), minlength=1)
+
+
+def _outline(labels_YX: Labels) -> U8:
+    """255 where one of the four neighbours has another label or lies outside of the image."""
+    padded = cv2.copyMakeBorder(labels_YX, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    center = padded[1:-1, 1:-1]
+    outline_YX = np.zeros(labels_YX.shape, np.uint8)
+    for neighbour in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        cv2.bitwise_or(outline_YX, cv2.compare(center, neighbour, cv2.CMP_NE), outline_YX)
+    outline_YX[[0, -1]] = 255
+    outline_YX[:, [0, -1]] = 255
+    return outline_YX
+
+
+def _name(
+    image_rgb: U8, labels_YX: Labels, class_id: int, name: str, color_rgb: tuple[int, ...]
+) -> None:
+    """Writes a class's name on its largest region, if that is large enough; in place."""
+    # Where to write need not be known to the pixel.
+    step = max(1, min(labels_YX.shape) // _NAMING_SIDE_PX)
+    mask_YX = (labels_YX[::step, ::step] == class_id).astype(np.uint8)
+    contours, _ = cv2.findContours(mask_YX, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
         return
     largest = max(contours, key=cv2.contourArea)
     if cv2.contourArea(largest) < _MIN_NAMED_FRACTION * mask_YX.size:
         return
     x, y = _inner_point(mask_YX, largest)
-    _write(image_rgb, name, x, y, color_rgb)
+    _write(image_rgb, name, x * step, y * step, color_rgb)
 
 
 def _write(image_rgb: U8, name: str, x: int, y: int, color_rgb: tuple[int, ...]) -> None:

@@ -1,30 +1,37 @@
 """Labels and confidence at the image's size from logits on the model's grid.
 
-Labels are exactly "upsample the logits bilinearly, then take the argmax", but the logits are never
-upsampled whole. Along a row, logits between two neighbouring grid columns are straight lines, so
+Labels are exactly "upsample the logits bilinearly, then take the argmax", but on the CPU the
+logits are never upsampled whole. A cell between four grid samples in which only one class can win
+is filled with it; elsewhere only the classes that can win are interpolated (see `cells`), by the
+same arithmetic at every pixel as if all were.
 
-- a class that wins at both ends wins everywhere between them (a convex combination keeps every
-  inequality, ties included);
-- where the ends' winners differ, no third class wins in between if none does where the lines of
-  these two cross: left of the crossing the first wins, right of it the second;
-- only what is left, where three or more classes meet, needs all classes at every pixel.
-
-Legend: C classes, H/W model grid, Y/X output pixels, S segments (row, grid column) whose ends have
-different winners, P pixels.
+Legend: C classes, H/W model grid, Y/X output pixels (of the image, or of one cell in arrays with
+K), I/J cells, K cells where several classes can win, Q a cell's corners, P pairs of a cell and a
+class.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from seg_perception.imaging.preprocess import ResizeGeometry
+from seg_perception.postprocess.cells import (
+    CellAxis,
+    ContestedCells,
+    Indices,
+    Scratch,
+    winners_of_cells,
+)
 
 _MAX_BLOCK_BYTES = 64 * 2**20
 _HUGE = 1e30
+_BLOCK_PIXELS = 2**17  # of cells interpolated together, to stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ class GridSampler:
         device: torch.device,
     ) -> None:
         axes = []
+        cells = []
         for axis in (0, 1):
             num_grid, num_input = grid_hw[axis], geometry.input_hw[axis]
             # Output pixel i -> model input pixel, half-pixel centres on both.
@@ -105,16 +113,14 @@ class GridSampler:
             else:
                 to_grid = num_grid / num_input
                 scale, offset = to_input * to_grid, (input_offset + 0.5) * to_grid - 0.5
+            position = np.arange(output_hw[axis]) * scale + offset
+            cells.append(CellAxis.of(position, num_grid))
             axes.append(AxisSampling.affine(scale, offset, output_hw[axis], num_grid, device))
         self._rows, self._columns = axes
+        self._cell_rows, self._cell_columns = cells
         self._output_hw = output_hw
         self._column_weights_WX = self._columns.weights(grid_hw[1])
-        num_segments = max(grid_hw[1] - 1, 0)
-        self._num_pixels_per_segment = (
-            np.bincount(self._columns.low.cpu().numpy(), minlength=num_segments)[:num_segments]
-            if num_segments
-            else np.empty(0, np.int64)
-        )
+        self._scratch = Scratch()
         self._on_cpu = device.type == 'cpu'
 
     def labels(self, logits_CHW: torch.Tensor) -> torch.Tensor:
@@ -128,14 +134,18 @@ class GridSampler:
         """
         # Infinite scores (a class that is masked out) would make NaN of what lies between them.
         logits_CHW = logits_CHW.float().nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
+        if self._on_cpu:
+            return self._labels_by_cells(logits_CHW)
         num_rows, num_columns = self._output_hw
-        make = self._labels_by_segments if self._on_cpu else self._labels_dense
-        # Both ways may need all classes at many pixels at once; blocks of rows bound that.
+        # All classes at all pixels may need much memory; blocks of rows bound that.
         block = max(1, _MAX_BLOCK_BYTES // (4 * logits_CHW.shape[0] * num_columns))
         if block >= num_rows:
-            return make(logits_CHW, self._rows)
+            return self._labels_dense(logits_CHW, self._rows)
         return torch.cat(
-            [make(logits_CHW, self._rows.part(y, y + block)) for y in range(0, num_rows, block)]
+            [
+                self._labels_dense(logits_CHW, self._rows.part(y, y + block))
+                for y in range(0, num_rows, block)
+            ]
         )
 
     def resample(self, values_HW: torch.Tensor) -> torch.Tensor:
@@ -147,51 +157,119 @@ class GridSampler:
         )
         return rows_YW @ self._column_weights_WX
 
+    def levels(self, values_HW: torch.Tensor) -> torch.Tensor:
+        """As `resample` of values of 0 to 1, in whole levels of 0 to 255: (Y, X) uint8."""
+        if not self._on_cpu:
+            return self.resample(values_HW).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
+        rows = self._cell_rows
+        values_HW = values_HW.float().nan_to_num().mul_(255.0)
+        values_IX = (values_HW[rows.corners] @ self._column_weights_WX).numpy()
+        step_IX = np.diff(values_IX, axis=0)
+        levels_YX = np.empty(self._output_hw, np.uint8)
+        shape = (rows.num_pixels.max(), self._output_hw[1])
+        block_YX = self._scratch.array('levels', shape, np.float32)
+        for i in np.flatnonzero(rows.num_pixels):
+            pixels = slice(rows.first_pixel[i], rows.first_pixel[i] + rows.num_pixels[i])
+            cell_YX = block_YX[: rows.num_pixels[i]]
+            np.multiply(rows.fraction_of_pixel[pixels, None], step_IX[i], out=cell_YX)
+            np.add(cell_YX, values_IX[i], out=cell_YX)
+            cv2.convertScaleAbs(cell_YX, levels_YX[pixels])
+        return torch.from_numpy(levels_YX)
+
     def nearest(self, labels_HW: torch.Tensor) -> torch.Tensor:
         """The closest grid sample at every output pixel, for models that give only labels."""
         return labels_HW[self._rows.nearest()][:, self._columns.nearest()]
 
-    def _labels_by_segments(self, logits_CHW: torch.Tensor, rows: AxisSampling) -> torch.Tensor:
-        """As `labels`, for some rows, on the CPU: whole segments of a row at a time."""
-        logits_HWC = logits_CHW.permute(1, 2, 0).contiguous()
-        rows_YWC = torch.lerp(
-            logits_HWC[rows.low], logits_HWC[rows.high], rows.fraction[:, None, None]
+    def _labels_by_cells(self, logits_CHW: torch.Tensor) -> torch.Tensor:
+        """As `labels`, on the CPU: only contested cells are interpolated."""
+        rows, columns = self._cell_rows, self._cell_columns
+        num_classes, _, width = logits_CHW.shape
+        shape = (num_classes, len(rows.corners), width)
+        rows_CHW = self._scratch.array('grid_rows', shape, np.float32)
+        # mode='clip' writes straight into ``out``.
+        logits_CHW.numpy().take(rows.corners, axis=1, out=rows_CHW, mode='clip')
+        corners_CHW = self._scratch.array(
+            'corners', (*shape[:2], len(columns.corners)), np.float32
         )
-        winners_YW = rows_YWC.argmax(-1)
-        narrow_YW = winners_YW.to(_label_dtype(logits_CHW.shape[0])).numpy()
-        # Pixels of a segment are neighbours, so spreading segments is repeating their values.
-        num_pixels_W = self._num_pixels_per_segment
-        if len(num_pixels_W) == 0:
-            return torch.from_numpy(np.repeat(narrow_YW, self._output_hw[1], axis=1))
-        labels_YX = np.repeat(narrow_YW[:, :-1], num_pixels_W, axis=1)
-        differs_YW = winners_YW[:, :-1] != winners_YW[:, 1:]
-        if differs_YW.any():
-            crossing_YW, mixed = _crossings(rows_YWC, winners_YW, differs_YW)
-            fraction_X = self._columns.fraction.numpy()
-            is_right_YX = fraction_X > np.repeat(crossing_YW.numpy(), num_pixels_W, axis=1)
-            right_YX = np.repeat(narrow_YW[:, 1:], num_pixels_W, axis=1)
-            np.copyto(labels_YX, right_YX, where=is_right_YX)
-            y_P, x_P = self._pixels_of(*mixed)
-            if len(y_P):
-                low_P, high_P = self._columns.low[x_P], self._columns.high[x_P]
-                scores_PC = torch.lerp(
-                    rows_YWC[y_P, low_P], rows_YWC[y_P, high_P], self._columns.fraction[x_P, None]
-                )
-                labels_YX[y_P, x_P] = scores_PC.argmax(-1).numpy()
+        rows_CHW.take(columns.corners, axis=2, out=corners_CHW, mode='clip')
+        has_pixels_IJ = (rows.num_pixels > 0)[:, None] & (columns.num_pixels > 0)
+        winner_IJ, contested = winners_of_cells(corners_CHW, has_pixels_IJ, self._scratch)
+        dtype = np.uint8 if len(logits_CHW) <= 255 else np.int32
+        labels_IX = winner_IJ.astype(dtype).take(columns.of_pixel, axis=1)
+        labels_YX = labels_IX.take(rows.of_pixel, axis=0)
+        if contested is not None:
+            self._fill_contested(labels_YX, contested)
         return torch.from_numpy(labels_YX)
 
-    def _pixels_of(
-        self, y_S: torch.Tensor, w_S: torch.Tensor
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Row and column of every pixel of some segments."""
-        num_pixels_S = self._num_pixels_per_segment[w_S.numpy()]
-        first_W = np.cumsum(self._num_pixels_per_segment) - self._num_pixels_per_segment
-        # Counts on within each segment: 0 1 2 | 0 1 | 0 1 2 3 ...
-        steps_P = np.arange(num_pixels_S.sum()) - np.repeat(
-            np.cumsum(num_pixels_S) - num_pixels_S, num_pixels_S
-        )
-        x_P = np.repeat(first_W[w_S.numpy()], num_pixels_S) + steps_P
-        return np.repeat(y_S.numpy(), num_pixels_S), x_P
+    def _fill_contested(self, labels_YX: npt.NDArray[Any], contested: ContestedCells) -> None:
+        """Overwrites the pixels of contested cells with the best of their classes."""
+        rows, columns = self._cell_rows, self._cell_columns
+        num_y, num_x = len(rows.fraction_YI), len(columns.fraction_YI)
+        block = max(1, _BLOCK_PIXELS // (num_y * num_x))
+        corners_QP = torch.from_numpy(contested.corners_QP)
+        for start in range(0, len(contested.row_K), block):
+            cells = slice(start, start + block)
+            row_K, column_K = contested.row_K[cells], contested.column_K[cells]
+            first_K, num_K = contested.first_K[cells], contested.num_K[cells]
+            shape = (num_y, num_x, len(row_K))
+            best_YXK, scratch_YXK = (
+                torch.from_numpy(self._scratch.array(name, shape, np.float32))
+                for name in ('best', 'score')
+            )
+            label_YXK = self._scratch.array('label', shape, labels_YX.dtype)
+            y_YK = rows.fraction_YI[:, torch.from_numpy(row_K)]
+            x_XK = columns.fraction_YI[:, torch.from_numpy(column_K)]
+            # A rank is each cell's next class: by rising id, so that ties stay with the lower.
+            for rank in range(num_K[0]):
+                num = int(np.searchsorted(-num_K, -rank))
+                pair_K = first_K[:num] + rank
+                class_K = contested.class_P[pair_K].astype(labels_YX.dtype)
+                of_class_QK = corners_QP[:, torch.from_numpy(pair_K)]
+                top_2K, bottom_2K = of_class_QK[:2], of_class_QK[2:]
+                left_YK, right_YK = torch.lerp(top_2K[:, None], bottom_2K[:, None], y_YK[:, :num])
+                score_YXK = scratch_YXK.view(-1)[: num_y * num_x * num].view(num_y, num_x, num)
+                torch.lerp(
+                    left_YK[:, None],
+                    right_YK[:, None],
+                    x_XK[:, :num],
+                    out=score_YXK if rank else best_YXK,
+                )
+                if rank == 0:
+                    label_YXK[:] = class_K
+                    continue
+                best, score = best_YXK.numpy()[..., :num], score_YXK.numpy()
+                is_better = self._scratch.array('is_better', score.shape, np.bool_)
+                np.greater(score, best, out=is_better)
+                # Where it is better, the label's bits change into the class's: no branches.
+                label = label_YXK[..., :num]
+                label ^= (label ^ class_K) * is_better.view(np.uint8)
+                num = int(np.searchsorted(-num_K, -rank - 1))  # cells with more classes to come
+                np.maximum(best[..., :num], score[..., :num], out=best[..., :num])
+            self._scatter(labels_YX, label_YXK, row_K, column_K)
+
+    def _scatter(
+        self,
+        labels_YX: npt.NDArray[Any],
+        label_YXK: npt.NDArray[Any],
+        row_K: Indices,
+        column_K: Indices,
+    ) -> None:
+        """Writes the labels of cells to where they belong."""
+        rows, columns = self._cell_rows, self._cell_columns
+        num_y, num_x, num_cells = label_YXK.shape
+        label_KYX = np.empty((num_cells, num_y, num_x), label_YXK.dtype)
+        cv2.transpose(label_YXK.reshape(-1, num_cells), label_KYX.reshape(num_cells, -1))
+        top_K, left_K = rows.first_pixel[row_K], columns.first_pixel[column_K]
+        height_K, width_K = rows.num_pixels[row_K], columns.num_pixels[column_K]
+        size_K = height_K * (num_x + 1) + width_K
+        # Cells of one size at a time: there are few sizes.
+        for size in np.flatnonzero(np.bincount(size_K)):
+            k = np.flatnonzero(size_K == size)
+            height, width = divmod(int(size), num_x + 1)
+            windows = np.lib.stride_tricks.sliding_window_view(
+                labels_YX, (height, width), writeable=True
+            )
+            windows[top_K[k], left_K[k]] = label_KYX[k, :height, :width]
 
     def _labels_dense(self, logits_CHW: torch.Tensor, rows: AxisSampling) -> torch.Tensor:
         """As `labels`, for some rows, without a wait for the device: all classes everywhere."""
@@ -204,33 +282,6 @@ class GridSampler:
             self._columns.fraction,
         )
         return scores_CYX.argmax(0).to(_label_dtype(logits_CHW.shape[0]))
-
-
-def _crossings(
-    rows_YWC: torch.Tensor, winners_YW: torch.Tensor, differs_YW: torch.Tensor
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Where, between two grid columns, the winner changes.
-
-    Returns:
-        The share of the way from a column to the next at which the left end's winner hands over
-        to the right end's, shape (Y, W - 1), 2 where the ends agree; and row and column of the
-        segments in which a third class wins.
-    """
-    y_S, w_S = torch.nonzero(differs_YW, as_tuple=True)
-    left_SC, right_SC = rows_YWC[y_S, w_S], rows_YWC[y_S, w_S + 1]
-    first_S1, second_S1 = winners_YW[y_S, w_S, None], winners_YW[y_S, w_S + 1, None]
-    lead_left_S1 = left_SC.gather(1, first_S1) - left_SC.gather(1, second_S1)
-    lead_right_S1 = right_SC.gather(1, second_S1) - right_SC.gather(1, first_S1)
-    crossing_S1 = lead_left_S1 / (lead_left_S1 + lead_right_S1)
-    scores_SC = torch.lerp(left_SC, right_SC, crossing_S1)
-    both_S = torch.maximum(scores_SC.gather(1, first_S1), scores_SC.gather(1, second_S1))[:, 0]
-    is_mixed_S = scores_SC.amax(1) > both_S
-    # Exactly at the crossing both win, and the lower id is taken.
-    just_before_S1 = torch.nextafter(crossing_S1, torch.tensor(-1.0))
-    crossing_S1 = torch.where(second_S1 < first_S1, just_before_S1, crossing_S1)
-    crossing_YW = torch.full(differs_YW.shape, 2.0)
-    crossing_YW[y_S, w_S] = crossing_S1[:, 0]
-    return crossing_YW, (y_S[is_mixed_S], w_S[is_mixed_S])
 
 
 def _label_dtype(num_classes: int) -> torch.dtype:

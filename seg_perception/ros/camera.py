@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,14 +158,7 @@ class Camera:
 
     def listen(self, is_wanted: bool) -> None:
         """Subscribes to the camera or leaves it; where that fails, says why and tries again."""
-        if is_wanted != self.is_listening:
-            self._listening_since_s = time.monotonic()
-            if self._is_compressed:
-                image = (CompressedImage, self._given_topic, self._on_compressed)
-            else:
-                image = (Image, self._given_topic, self._on_image)
-            info = (CameraInfo, self._given_camera_info_topic, self._on_camera_info)
-            self._subscriptions = self._switched(self._subscriptions, is_wanted, image, info)
+        # Depth first: an image that arrives in between would have none.
         if self.depth is not None and not self.listens_to_depth_as(is_wanted):
             group = self._group
             beside = f'{group.depth_topic.rsplit("/", 1)[0]}/camera_info'
@@ -176,6 +169,14 @@ class Camera:
             self._depth_subscriptions = self._switched(
                 self._depth_subscriptions, not self._depth_subscriptions, image, info
             )
+        if is_wanted != self.is_listening:
+            self._listening_since_s = time.monotonic()
+            if self._is_compressed:
+                image = (CompressedImage, self._given_topic, self._on_compressed)
+            else:
+                image = (Image, self._given_topic, self._on_image)
+            info = (CameraInfo, self._given_camera_info_topic, self._on_camera_info)
+            self._subscriptions = self._switched(self._subscriptions, is_wanted, image, info)
 
     def request(self) -> Request:
         """Asks for the next frame, whether enabled or not and however soon it comes."""
@@ -184,10 +185,17 @@ class Camera:
             self._requests.append(request)
         return request
 
+    def renew(self, requests: Sequence[Request], outcome: str) -> None:
+        """Has the next frame answer requests that this one could not."""
+        for request in requests:
+            request.outcome = outcome
+        with self._requests_lock:
+            self._requests += requests
+
     def refuse_requests(self, outcome: str) -> None:
-        """Tells all who wait for a frame that none will come."""
+        """Tells all who wait for a frame that none will come, or why none would do."""
         for request in self._take_requests():
-            request.resolve(outcome, is_success=False)
+            request.resolve(request.outcome or outcome, is_success=False)
 
     def intrinsics_of(self, frame: Frame) -> Intrinsics | None:
         """The newest calibration, if it belongs to images of this size."""
@@ -241,6 +249,7 @@ class Camera:
             find_depth=find_depth,
             track=track,
             find_pose=find_pose,
+            count_unsupported=self.depth.count_unsupported if self.depth else lambda _: None,
         )
 
     def reject(self, error: InputError) -> None:

@@ -64,11 +64,13 @@ class DepthSnapshot:
         paired: colour images whose depth was used.
         faults: colour images that wanted depth and have none, by cause.
         since_fault_s: seconds since the last one, by cause; only causes that occurred.
+        unsupported: objects without a 3-D box, as too few points supported one.
     """
 
     topic: str
     received: int
     paired: int
+    unsupported: int
     faults: Mapping[str, int]
     since_fault_s: Mapping[str, float]
 
@@ -145,7 +147,7 @@ class DepthInput:
         self._intrinsics: Intrinsics | None = None
         self._deprojector = Deprojector(is_rectified=is_rectified)
         self._checked: object = None
-        self._received = self._paired = 0
+        self._received = self._paired = self._unsupported = 0
         self._last_received_s = -math.inf
         self._faults: Counter[DepthFault] = Counter()
         self._fault_at_s: dict[DepthFault, float] = {}
@@ -223,6 +225,11 @@ class DepthInput:
             self._paired += 1
         return viewed
 
+    def count_unsupported(self, num_objects: int) -> None:
+        """Objects were left without a 3-D box."""
+        with self._arrival:
+            self._unsupported += num_objects
+
     def snapshot(self) -> DepthSnapshot:
         """The account now."""
         with self._arrival:
@@ -231,6 +238,7 @@ class DepthInput:
                 topic=self.topic,
                 received=self._received,
                 paired=self._paired,
+                unsupported=self._unsupported,
                 faults={fault.value: self._faults[fault] for fault in DepthFault},
                 since_fault_s={f.value: now_s - at_s for f, at_s in self._fault_at_s.items()},
             )

@@ -60,7 +60,11 @@ def camera_status(
     for stage, percentiles_ms in account.stages_ms.items():
         values |= _percentile_values(f'stage_{stage}', percentiles_ms)
     if depth is not None:
-        values |= {'depth_received': depth.received, 'depth_paired': depth.paired}
+        values |= {
+            'depth_received': depth.received,
+            'depth_paired': depth.paired,
+            'boxes_unsupported': depth.unsupported,
+        }
         values |= {f'depth_{fault}': count for fault, count in depth.faults.items()}
     return make_status(name, level, message, values, hardware_id=topic)
 

@@ -48,6 +48,7 @@ class FrameResult:
         track: gives objects the ids they had in earlier frames.
         find_pose: gives the 4x4 transform from the camera's optical to the robot's frame; None
             where it is not known.
+        count_unsupported: told how many objects depth supports no 3-D box of.
     """
 
     frame: Frame
@@ -57,6 +58,7 @@ class FrameResult:
     find_depth: Callable[[tuple[int, int]], ViewedDepth | None] = lambda _: None
     track: Callable[[Objects], Objects] = lambda objects: objects
     find_pose: Callable[[], F64 | None] = lambda: None
+    count_unsupported: Callable[[int], None] = lambda _: None
 
     @cached_property
     def header(self) -> Header:
@@ -114,13 +116,15 @@ class FrameResult:
         if self.base_from_optical is not None:
             x, y, z = self.base_from_optical[2, :3]
             up_xyz = (float(x), float(y), float(z))
-        return object_boxes(
+        boxes = object_boxes(
             self.depth.grid,
             self.objects.instances_YX,
             up_xyz=up_xyz,
             erosion_px=self.parameters.box_erosion_px,
             min_points=self.parameters.box_min_points,
         )
+        self.count_unsupported(sum(box is None for box in boxes.values()))
+        return boxes
 
 
 def object_class_ids(classes: ClassTable, names: Sequence[str]) -> list[int] | None:

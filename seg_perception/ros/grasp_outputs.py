@@ -79,7 +79,8 @@ def _depth_without_target(result: FrameResult) -> bytes | None:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         removed_VU = cv2.dilate(removed_VU, kernel)
     samples_VU[removed_VU > 0] = 0 if samples_VU.dtype.kind == 'u' else np.nan
-    return result.image(samples_VU, frame.encoding)
+    # MoveIt does not know the other name of millimetres.
+    return result.image(samples_VU, '32FC1' if frame.encoding == '32FC1' else '16UC1')
 
 
 def _depth_camera_info(result: FrameResult) -> CameraInfo | None:

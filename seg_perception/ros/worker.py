@@ -165,12 +165,13 @@ class SegmentationWorker(threading.Thread):
     def _publish(self, task: _Task, result: Segmentation, parameters: Parameters) -> None:
         start_s = time.monotonic()
         camera = task.camera
-        num_messages, errors = camera.outputs.publish(
-            camera.frame_result(task.job, task.frame, result, parameters), task.topics
-        )
+        made_of = camera.frame_result(task.job, task.frame, result, parameters)
+        num_messages, errors = camera.outputs.publish(made_of, task.topics)
         for topic, error in errors.items():
             self._report(f'{camera.name}: {topic}', error)
-        if task.job.requests:
+        if task.job.requests and camera.outputs.needs_depth(task.topics) and not made_of.depth:
+            camera.renew(task.job.requests, 'no image had depth; /diagnostics says why')
+        elif task.job.requests:
             _answer(task.job, _describe(result), is_success=True)
         if not num_messages and not task.job.requests:
             camera.account.drop(_why_nothing(errors, camera.outputs.needs_depth(task.topics)))

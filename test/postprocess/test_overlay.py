@@ -27,6 +27,22 @@ def test_blends_class_colours_and_leaves_background():
     assert IMAGE[25, 30, 0] == 100  # the input is left alone
 
 
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_outlines_are_where_a_neighbour_differs(dtype):
+    labels = np.random.default_rng(5).integers(0, 3, (12, 17)).astype(dtype)
+    labels[2:9, 3:12] = 1
+    overlay = draw_overlay(np.zeros((12, 17, 3), np.uint8), labels, CLASSES, draw_names=False)
+    for y in range(12):
+        for x in range(17):
+            neighbours = [
+                labels[row, column] if 0 <= row < 12 and 0 <= column < 17 else -1
+                for row, column in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
+            ]
+            is_edge = any(neighbour != labels[y, x] for neighbour in neighbours)
+            color = np.array(CLASSES.colors_rgb[labels[y, x]])
+            np.testing.assert_array_equal(overlay[y, x], color if is_edge else color // 2)
+
+
 def test_unlabelled_pixels_stay_as_they_are():
     overlay = draw_overlay(IMAGE, labels_with(255), CLASSES)
     np.testing.assert_array_equal(overlay, IMAGE)

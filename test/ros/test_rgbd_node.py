@@ -14,8 +14,9 @@ import rgbd_scene
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import OccupancyGrid
+from rclpy.qos import qos_profile_sensor_data
 from ros_harness import wait_until
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
@@ -386,7 +387,7 @@ def test_depth_of_half_the_size_and_a_grasp_on_request(start, ros):
     np.testing.assert_array_equal(
         unpadded(masks.wait_for(1)[0]), np.where(VIEW.instances_YX == 2, 255, 0)
     )
-    masks.clear()
+    depths = ros.collect(f'{OUT}/grasp/depth', Image, qos.output())
     assert ros.call(SetBool, '/segmentation/enable', SetBool.Request(data=False)).success
     is_done = threading.Event()
 
@@ -400,7 +401,104 @@ def test_depth_of_half_the_size_and_a_grasp_on_request(start, ros):
     is_done.set()
     sender.join()
     assert response.success, response.message
-    assert len(masks.wait_for(1)) == 1
+    stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in depths.wait_for(1)}
+    assert stamps == {(HEADER.stamp.sec, HEADER.stamp.nanosec)}
+
+
+FIELD_TYPES = {
+    PointField.FLOAT32: 'f4',
+    PointField.UINT32: 'u4',
+    PointField.UINT16: 'u2',
+    PointField.UINT8: 'u1',
+}
+
+
+def by_fields(message: PointCloud2) -> np.ndarray:
+    """A cloud as PCL and PointCloud2Iterator read it: where its fields say."""
+    assert not message.is_bigendian
+    assert message.row_step == message.width * message.point_step
+    assert len(message.data) == message.height * message.row_step
+    fields = {f.name: (FIELD_TYPES[f.datatype], f.offset) for f in message.fields}
+    layout = {
+        'names': list(fields),
+        'formats': [kind for kind, _ in fields.values()],
+        'offsets': [offset for _, offset in fields.values()],
+        'itemsize': message.point_step,
+    }
+    return np.frombuffer(message.data, np.dtype(layout)).reshape(message.height, message.width)
+
+
+def as_mono16(message: Image) -> np.ndarray:
+    """What cv_bridge makes of an image when asked for mono16; it refuses 16UC1."""
+    assert message.encoding in ('mono8', 'mono16')
+    if message.encoding == 'mono8':
+        return unpadded(message).astype(np.uint16) * 257
+    return np.frombuffer(message.data, np.uint16).reshape(message.height, message.width)
+
+
+def test_planners_read_the_bundle_as_their_sources_do(start, ros):
+    start(grasp_target='ball')
+    types = {'mask': Image, 'points': PointCloud2, 'depth': Image, 'camera_info': CameraInfo}
+    outputs = {
+        topic: ros.collect(f'{OUT}/grasp/{topic}', kind, qos_profile_sensor_data)
+        for topic, kind in types.items()
+    }
+    whole = ros.collect(f'{OUT}/points', PointCloud2, qos_profile_sensor_data)
+    rig = Rig(ros)
+    play(lambda: rig.send(depth_message('16UC1')), *outputs.values(), whole)
+    got = {topic: collected[0] for topic, collected in outputs.items()}
+    target = VIEW.labels_YX == rgbd_scene.BALL
+
+    # contact_graspnet_ros: one segment. GQ-CNN: the mask at the size of colour and depth.
+    segments = as_mono16(got['mask'])
+    assert set(np.unique(segments)) == {0, 65535}
+    np.testing.assert_array_equal(segments > 0, target)
+
+    # MoveIt: what REP 118 calls invalid on the target, the camera's millimetres elsewhere.
+    depth, info = got['depth'], got['camera_info']
+    assert (depth.encoding, depth.is_bigendian, depth.step) == ('16UC1', 0, 2 * depth.width)
+    assert (info.width, info.height) == (depth.width, depth.height)
+    rest_mm = np.frombuffer(depth.data, np.uint16).reshape(depth.height, depth.width)
+    sent_mm = np.frombuffer(depth_message('16UC1').data, np.uint16).reshape(rest_mm.shape)
+    assert (rest_mm[target] == 0).all()
+    is_taken = rest_mm != sent_mm
+    rows, columns = np.nonzero(target)
+    near = np.zeros_like(target)
+    near[rows.min() - 4 : rows.max() + 5, columns.min() - 4 : columns.max() + 5] = True
+    assert not is_taken[~near].any()
+
+    # GPD, through PCL's PointXYZRGBA, which takes a field rgb of float32; six fields it would
+    # take for points with normals.
+    for cloud in (got['points'], whole[0]):
+        points = by_fields(cloud)
+        assert len(cloud.fields) != 6
+        assert [points.dtype[name] for name in ('x', 'y', 'z', 'rgb')] == [np.float32] * 4
+        assert cloud.is_dense == np.isfinite(points['z']).all()
+    ball = by_fields(got['points'])[0]
+    np.testing.assert_array_equal(
+        ball['z'], by_fields(whole[0])['z'][target & np.isfinite(VIEW.depth_m_YX)]
+    )
+    green = 40 << 16 | 170 << 8 | 70
+    assert set(ball['rgb'].view(np.uint32)) == {green}
+
+
+def test_frames_that_only_depth_consumers_wanted_are_counted(start, ros):
+    start()
+    ros.collect(f'{OUT}/points', PointCloud2, qos.output())
+    diagnostics = ros.collect('/diagnostics', DiagnosticArray)
+    rig = Rig(ros)
+
+    def is_counted() -> bool:
+        rig.send()
+        time.sleep(0.1)
+        status = depth_status(diagnostics)
+        return status is not None and int(status[2]['dropped_unpaired']) > 2
+
+    wait_until(is_counted, 30.0, 'dropped_unpaired')
+    values = depth_status(diagnostics)[2]
+    dropped = sum(int(value) for key, value in values.items() if key.startswith('dropped_'))
+    assert int(values['received']) == dropped + int(values['pending'])
+    assert values['published'] == '0'
 
 
 def test_a_flat_ground_stands_in_for_depth(start, ros):
