@@ -9,6 +9,7 @@ process a time to live.
 from __future__ import annotations
 
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -385,11 +386,19 @@ def ros_executor() -> Iterator[Any]:
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     executor = SingleThreadedExecutor(context=context)
+    executor.leaving = queue.SimpleQueue()
     stop = threading.Event()
 
     def spin() -> None:
         while not stop.is_set():
             executor.spin_once(timeout_sec=0.1)
+            # Here nothing of a node is in use: destroyed from another thread, its entities would
+            # vanish from under the executor.
+            while not executor.leaving.empty():
+                node, is_gone = executor.leaving.get()
+                executor.remove_node(node)
+                node.destroy_node()
+                is_gone.set()
 
     thread = threading.Thread(target=spin, name='ros-test-executor', daemon=True)
     thread.start()
@@ -410,8 +419,10 @@ def ros(ros_executor: Any, request: pytest.FixtureRequest) -> Iterator[Ros]:
     )
     ros_executor.add_node(node)
     yield Ros(node)
-    ros_executor.remove_node(node)
-    node.destroy_node()
+    is_gone = threading.Event()
+    ros_executor.leaving.put((node, is_gone))
+    if not is_gone.wait(TIMEOUT_S):
+        pytest.fail('the executor of the tests does not spin any more')
 
 
 @pytest.fixture
