@@ -107,7 +107,9 @@ def measure_classes(rig: Rig, wanted: frozenset[str]) -> Iterator[Verdict]:
 def measure_default(rig: Rig, wanted: frozenset[str]) -> Iterator[Verdict]:
     """The default model over live topics against its bare forward loop."""
     num_cores = len(os.sched_getaffinity(0))
-    case = Case(model=DEFAULT_MODEL, num_threads=num_cores)
+    # One core for camera and sink: torch's threads wait for each other, so that one of them
+    # interrupted holds up all.
+    case = Case(model=DEFAULT_MODEL, num_threads=max(1, num_cores - 1))
     with ExitStack() as stack:
         local = stack.enter_context(Local(rig, case))
         node = _start(stack, rig, OURS, case)
