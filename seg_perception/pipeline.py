@@ -47,9 +47,9 @@ class Segmenter:
         input_size_hw: network input size instead of the card's, for more speed or more detail.
         confidence_threshold: pixels less sure than this probability get ``unlabeled_id``.
         max_pixels: larger images are refused before anything is allocated.
-        **run_options: fields of ``backends.RunOptions``: ``device``, ``precision``, ``compile``,
-            ``cuda_graph``, ``channels_last``, ``num_threads`` (torch's and OpenCV's too, which
-            are settings of the thread and of the process), ``trust_model_code``.
+        **run_options: fields of ``backends.RunOptions``: ``device``, ``precision``, ``engine``,
+            ``channels_last``, ``num_threads`` (torch's and OpenCV's too, which are settings of
+            the thread and of the process), ``trust_model_code``.
 
     Raises:
         ModelError: no such model, or its card or weights are unusable.

@@ -1,36 +1,39 @@
-"""Backends run a loaded model; one table says which one runs which format."""
+"""Backends run a loaded model; `ENGINES` says what runs which format, `NETWORKS` loads torch's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
 from pathlib import Path
 
-from seg_perception.backends import litert, onnx_runtime, torch_eager, torch_exported
 from seg_perception.backends.devices import select_device, select_dtype
-from seg_perception.backends.protocol import Backend, ModelOutput, Precision, RunOptions, Switch
+from seg_perception.backends.engines import ENGINES, Engine, native_engine, select_engine
+from seg_perception.backends.networks import NETWORKS
+from seg_perception.backends.protocol import (
+    Backend,
+    EngineName,
+    ModelOutput,
+    Precision,
+    RunOptions,
+    Switch,
+)
 from seg_perception.models.card import ModelCard
 from seg_perception.models.weights import Progress, fetch_weights
 
 __all__ = [
-    'BACKENDS',
+    'ENGINES',
+    'NETWORKS',
     'Backend',
+    'Engine',
+    'EngineName',
     'ModelOutput',
     'Precision',
     'RunOptions',
     'Switch',
     'load_backend',
+    'native_engine',
     'select_device',
     'select_dtype',
 ]
-
-BACKENDS: Mapping[str, Callable[[ModelCard, Path, RunOptions], Backend]] = {
-    'safetensors': torch_eager.load,
-    'torch': torch_eager.load,
-    'torch_export': torch_exported.load,
-    'onnx': onnx_runtime.load,
-    'tflite': litert.load,
-}
-"""Loader by weights format. A loader gets a verified file."""
 
 
 def load_backend(
@@ -54,12 +57,14 @@ def load_backend(
         WeightsError: no weights, altered ones, or weights that do not fit.
         ModelCardError: the file contradicts the card.
         DeviceError: the device or precision is not there.
-        ConfigurationError: an option that cannot work.
-        MissingExtraError: the format needs a library that is not installed.
+        ConfigurationError: an option that cannot work, or an engine that does not run the format.
+        MissingExtraError: the engine needs a library that is not installed.
     """
     options = options or RunOptions()
-    select_device(options.device)  # a device that is not there is told before any download
+    # what is not there is told before any download
+    select_device(options.device)
+    engine = select_engine(card, options)
     verified = fetch_weights(
         card.weights, card.base_dir, cache_dir, weights_path=weights_path, progress=progress
     )
-    return BACKENDS[card.weights.format](card, verified, options)
+    return engine.load(card, verified, dataclasses.replace(options, engine=engine.name))

@@ -17,7 +17,6 @@ from seg_perception.backends.failures import translated
 from seg_perception.backends.outputs import channel_axis, interpret
 from seg_perception.backends.protocol import ModelOutput, RunOptions
 from seg_perception.errors import (
-    ConfigurationError,
     DeviceError,
     InferenceError,
     MissingExtraError,
@@ -50,10 +49,6 @@ def load(card: ModelCard, weights_path: Path, options: RunOptions) -> LiteRtBack
         raise DeviceError(
             f'precision: expected auto, because a .tflite file carries its own, got '
             f'{options.precision}'
-        )
-    if options.compile or options.cuda_graph:
-        raise ConfigurationError(
-            'compile, cuda_graph: are for torch networks; turn them off for .tflite models'
         )
     try:
         interpreter = Interpreter(

@@ -17,7 +17,6 @@ from seg_perception.backends.failures import translated
 from seg_perception.backends.outputs import channel_axis, interpret
 from seg_perception.backends.protocol import ModelOutput, RunOptions
 from seg_perception.errors import (
-    ConfigurationError,
     DeviceError,
     InferenceError,
     MissingExtraError,
@@ -43,10 +42,6 @@ def load(card: ModelCard, weights_path: Path, options: RunOptions) -> OnnxBacken
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError('onnxruntime', 'onnx', 'run .onnx models') from error
-    if options.compile or options.cuda_graph:
-        raise ConfigurationError(
-            'compile, cuda_graph: are for torch networks; turn them off for .onnx models'
-        )
     device = _select_device(options, onnxruntime.get_available_providers())
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.num_threads

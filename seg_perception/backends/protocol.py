@@ -14,6 +14,15 @@ import torch
 from seg_perception.errors import ConfigurationError
 
 Precision = Literal['auto', 'fp32', 'fp16', 'bf16']
+EngineName = Literal[
+    'auto',
+    'native',
+    'eager',
+    'cuda_graph',
+    'compile',
+    'onnxruntime',
+    'litert',
+]
 Switch = Literal['auto', 'on', 'off']
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -32,9 +41,9 @@ class RunOptions:
             ``cuda`` or ``cuda:N``. Only ``auto`` chooses; the others are taken or refused.
         precision: ``auto`` is fp16 on CUDA from compute capability 7.0 on, else fp32. Formats
             that carry their own precision accept ``auto`` and the one they have.
-        compile: run torch networks through ``torch.compile``. The first frames of each input
-            size take up to minutes; `Backend.warm_up` moves that to the start.
-        cuda_graph: replay torch networks as CUDA graphs, one per input shape.
+        engine: what runs the model, a name of ``backends.ENGINES``. ``native`` is the one that
+            the file's format is made for: ``eager`` for torch networks, ``onnxruntime`` for
+            ``.onnx``, ``litert`` for ``.tflite``.
         channels_last: memory layout of torch networks; ``auto`` is on.
         num_threads: CPU threads of one inference; 0 leaves the library's default. For torch
             this is a setting of the whole process.
@@ -46,14 +55,17 @@ class RunOptions:
 
     device: str = 'auto'
     precision: Precision = 'auto'
-    compile: bool = False
-    cuda_graph: bool = False
+    engine: EngineName = 'native'
     channels_last: Switch = 'auto'
     num_threads: int = 0
     trust_model_code: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (('precision', Precision), ('channels_last', Switch)):
+        for name, choices in (
+            ('precision', Precision),
+            ('engine', EngineName),
+            ('channels_last', Switch),
+        ):
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise ConfigurationError(

@@ -9,88 +9,124 @@ import gc
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from seg_perception.backends.batches import check_batch
+from seg_perception.backends.batches import check_batch, filled_up
 from seg_perception.backends.devices import device_name, select_device, select_dtype
 from seg_perception.backends.failures import translated
+from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.outputs import channel_axis, first_tensor, interpret
-from seg_perception.backends.protocol import Backend, ModelOutput, RunOptions
-from seg_perception.errors import ConfigurationError, InferenceError
-from seg_perception.models import nets
+from seg_perception.backends.protocol import DTYPES, Backend, ModelOutput, RunOptions
+from seg_perception.errors import ConfigurationError, DeviceError, InferenceError
 from seg_perception.models.card import ModelCard
-from seg_perception.models.weights import load_into, load_state_dict, rename_keys
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+Network = Callable[[torch.Tensor], Any]
+Prepare = Callable[[torch.nn.Module, torch.device], Network]
 
 MAX_CUDA_GRAPHS = 16
 """Input shapes that get a graph of their own; each holds the memory of one forward pass."""
 
 
-def load(card: ModelCard, weights_path: Path, options: RunOptions) -> TorchBackend:
-    """Builds the card's network and fills it with the weights of a file.
+def as_it_is(network: torch.nn.Module, device: torch.device) -> Network:
+    """Runs a network eagerly: operation by operation."""
+    return network
+
+
+def as_cuda_graph(network: torch.nn.Module, device: torch.device) -> Network:
+    """Replays a network as CUDA graphs.
 
     Raises:
-        WeightsError: the file cannot be read safely or does not fit the network.
-        DeviceError, ConfigurationError: the options cannot be met here.
+        ConfigurationError: the device is none of CUDA's.
     """
-    assert card.architecture is not None  # the card's own check
-    network = nets.build(card.architecture, len(card.classes), **card.architecture_options)
-    state = rename_keys(load_state_dict(weights_path, card.weights.format), card.weights)
-    load_into(network, state, f'{card.name}: {weights_path.name}')
-    return TorchBackend(network, card, options)
+    if device.type != 'cuda':
+        raise ConfigurationError(
+            f'engine: cuda_graph expects a CUDA device, the model runs on {device}; use another '
+            f'engine, or auto'
+        )
+    return CudaGraphs(network)
+
+
+def as_compiled(network: torch.nn.Module, device: torch.device) -> Network:
+    """Runs a network through ``torch.compile``; on CUDA what it makes is replayed as a graph.
+
+    Raises:
+        ConfigurationError: there is no C++ compiler.
+    """
+    require_compiler()
+    module: Network = torch.compile(network)
+    return CudaGraphs(module) if device.type == 'cuda' else module
 
 
 class TorchBackend:
     """A torch network on one device in one precision; see `Backend`.
 
     Args:
-        network: maps (B, 3, H, W) to logits; taken over and changed (device, precision, layout).
+        network: maps (B, 3, H, W) to its output; taken over and changed (device, precision,
+            layout), unless it is a `GraphNetwork`, which stays as its file has it.
         card: the model's.
         options: how to run it.
+        prepare: makes what is called for each batch of the network, which is on the device then.
 
     Raises:
         DeviceError: the device or precision is not there.
-        ConfigurationError: ``compile`` without a compiler.
+        ConfigurationError: what ``prepare`` needs is not there.
     """
 
     name = 'torch'
-    input_hw_fixed: tuple[int, int] | None = None
-    max_batch: int | None = None
 
-    def __init__(self, network: torch.nn.Module, card: ModelCard, options: RunOptions) -> None:
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        card: ModelCard,
+        options: RunOptions,
+        prepare: Prepare = as_it_is,
+    ) -> None:
         self.device = select_device(options.device)
-        self.dtype = select_dtype(self.device, options)
-        self.channels_last = options.channels_last != 'off'
         self._card = card
         self._options = options
-        self._layout = torch.channels_last if self.channels_last else torch.contiguous_format
         self._num_parameters = sum(p.numel() for p in network.parameters())
-        with translated(card.name, f'on its way to {self.device}'):
-            network = network.eval().requires_grad_(False).to(self.device, self.dtype)
-            network = network.to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._network: Network | None = compiled(network) if options.compile else network
-        wants_graphs = options.cuda_graph
-        if wants_graphs and self.device.type != 'cuda':
-            raise ConfigurationError(
-                f'cuda_graph: expected a CUDA device, the model runs on {self.device}; turn it off'
+        self.input_hw_fixed: tuple[int, int] | None = None
+        self.max_batch: int | None = None
+        if isinstance(network, GraphNetwork):
+            self.dtype = network.dtype
+            self._refuse_other_precision()
+            self.channels_last = False
+            self.input_hw_fixed = network.input_hw_fixed
+            self.max_batch = network.batch_fixed
+        else:
+            self.dtype = select_dtype(self.device, options)
+            self.channels_last = options.channels_last != 'off'
+            with translated(card.name, f'on its way to {self.device}'):
+                network = network.eval().requires_grad_(False).to(self.device, self.dtype)
+                network = network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._network: Network | None = prepare(network, self.device)
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def _refuse_other_precision(self) -> None:
+        wanted = DTYPES.get(self._options.precision, self.dtype)
+        if wanted != self.dtype:
+            raise DeviceError(
+                f'{self._card.name}: precision: expected auto, because the file was exported in '
+                f'{self.dtype}, got {self._options.precision}; export it anew in that precision'
             )
-        self._graphs = CudaGraphs(self._network) if wants_graphs else None
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
         """See `Backend.infer`. The input's precision and layout are converted where needed."""
         if self._network is None:
             raise InferenceError(f'{self._card.name}: is closed')
-        check_batch(batch_B3HW, self._card.name, self.device, None, None)
+        check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
         use_threads(self._options.num_threads)
         shape = tuple(batch_B3HW.shape)
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
             batch = batch_B3HW.to(self.device, self.dtype, memory_format=self._layout)
-            run = self._graphs if self._graphs is not None else self._network
-            output = first_tensor(run(batch))
+            if self.max_batch is not None:
+                batch = filled_up(batch, self.max_batch)
+            output = first_tensor(self._network(batch))[: shape[0]]
             return interpret(output, channel_axis(output.shape, self._card), self._card)
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
@@ -101,7 +137,7 @@ class TorchBackend:
         """See `Backend.close`."""
         if self._network is None:
             return
-        self._network = self._graphs = None
+        self._network = None
         give_memory_back(self.device)
 
     def description(self) -> dict[str, str]:
@@ -111,8 +147,7 @@ class TorchBackend:
             'device': device_name(self.device),
             'precision': str(self.dtype).removeprefix('torch.'),
             'channels_last': str(self.channels_last),
-            'compile': str(self._options.compile),
-            'cuda_graph': str(self._options.cuda_graph),
+            'engine': self._options.engine,
             'num_threads': str(self._options.num_threads or torch.get_num_threads()),
             'num_parameters': str(self._num_parameters),
             'torch': torch.__version__,
@@ -185,20 +220,18 @@ class CudaGraphs:
         return graph, static_input, static_output
 
 
-def compiled(network: torch.nn.Module) -> Network:
-    """``torch.compile`` of a network, after checking that the compiler it needs is there.
+def require_compiler() -> None:
+    """Checks that the C++ compiler that torch's own compiler needs is there.
 
     Raises:
-        ConfigurationError: there is no C++ compiler.
+        ConfigurationError: there is none.
     """
     candidates = [os.environ.get('CXX', ''), 'g++', 'clang++']
     if not any(shutil.which(name) for name in candidates if name):
         raise ConfigurationError(
-            'compile: expected a C++ compiler, found neither $CXX nor g++ nor clang++; install '
-            'one (Debian, Ubuntu: apt install g++ python3-dev) or turn compile off'
+            'engine: expected a C++ compiler, found neither $CXX nor g++ nor clang++; install '
+            'one (Debian, Ubuntu: apt install g++ python3-dev) or use another engine'
         )
-    module: Network = torch.compile(network)
-    return module
 
 
 def use_threads(num_threads: int) -> None:

@@ -153,8 +153,7 @@ class SegmentationNode(LifecycleNode):
             device=parameters.device,
             precision=parameters.precision,
             channels_last=parameters.channels_last,
-            compile=parameters.compile,
-            cuda_graph=parameters.cuda_graph,
+            engine=parameters.engine,
             num_threads=parameters.num_threads,
             trust_model_code=parameters.trust_model_code,
         )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from seg_perception.backends import Precision, Switch
+from seg_perception.backends import EngineName, Precision, Switch
 from seg_perception.errors import ConfigurationError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS
 from seg_perception.models import DEFAULT_MODEL
@@ -118,9 +118,11 @@ class Parameters:
         'Memory layout of the model; auto is channels last, which is quicker on CPUs and GPUs.',
         choices=get_args(Switch),
     )
-    compile: bool = option(False, 'Compile the model with torch.compile when configuring.')
-    cuda_graph: bool = option(
-        False, 'Replay the model as CUDA graphs, one per input size; GPU only.'
+    engine: str = option(
+        'native',
+        'What runs the model; native is the one that its format is made for: eager torch, '
+        'onnxruntime or litert.',
+        choices=get_args(EngineName),
     )
     trust_model_code: bool = option(
         False, 'Load model files that can run code (.pt2); only for files you trust.'

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
+import importlib.util
 import logging
 import os
 import zipfile
@@ -178,7 +178,7 @@ def test_damaged_files(suffix: str, content: bytes, make_card: MakeCard, tmp_pat
 
 @pytest.mark.parametrize(
     ('suffix', 'library', 'extra'),
-    [('onnx', 'onnxruntime', 'onnx'), ('tflite', 'ai_edge_litert.interpreter', 'tflite')],
+    [('onnx', 'onnxruntime', 'onnx'), ('tflite', 'ai_edge_litert', 'tflite')],
 )
 def test_a_missing_library_names_its_extra(
     suffix: str,
@@ -188,29 +188,26 @@ def test_a_missing_library_names_its_extra(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real_import = builtins.__import__
+    real_find = importlib.util.find_spec
 
-    def no_library(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == library:
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
+    def no_library(name: str, *args: Any) -> Any:
+        return None if name == library else real_find(name, *args)
 
     (tmp_path / f'small.{suffix}').write_bytes(b'x')
-    monkeypatch.setattr(builtins, '__import__', no_library)
+    monkeypatch.setattr(importlib.util, 'find_spec', no_library)
     with pytest.raises(MissingExtraError, match=rf'seg_perception\[{extra}\]'):
         load_backend(make_card(str(tmp_path / f'small.{suffix}')), options=CPU)
 
 
 @pytest.mark.parametrize('suffix', ['onnx', 'tflite'])
-@pytest.mark.parametrize('option', ['compile', 'cuda_graph'])
-def test_torch_options_are_refused_elsewhere(
-    suffix: str, option: str, make_card: MakeCard, tmp_path: Path
+@pytest.mark.parametrize('engine', ['compile', 'cuda_graph', 'eager'])
+def test_torch_engines_are_refused_elsewhere(
+    suffix: str, engine: Any, make_card: MakeCard, tmp_path: Path
 ) -> None:
-    library = {'onnx': 'onnxruntime', 'tflite': 'ai_edge_litert'}[suffix]
-    pytest.importorskip(library, reason=f'{library} is not installed')
+    able = {'onnx': 'onnxruntime', 'tflite': 'litert'}[suffix]
     (tmp_path / f'small.{suffix}').write_bytes(b'x')
-    options = RunOptions(device='cpu', **{option: True})
-    with pytest.raises(ConfigurationError, match='for torch networks'):
+    options = RunOptions(device='cpu', engine=engine)
+    with pytest.raises(ConfigurationError, match=rf"that runs {suffix} .*{able}.*got '{engine}'"):
         load_backend(make_card(str(tmp_path / f'small.{suffix}')), options=options)
 
 

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from seg_perception.backends import BACKENDS, RunOptions, load_backend, select_device, torch_eager
+from seg_perception.backends import (
+    ENGINES,
+    RunOptions,
+    load_backend,
+    native_engine,
+    select_device,
+    torch_eager,
+)
 from seg_perception.backends.devices import select_dtype
 from seg_perception.backends.torch_eager import TorchBackend
 from seg_perception.errors import (
@@ -66,11 +73,10 @@ def test_compiled_network_agrees(
     # one small layer: a compilation takes many seconds on a busy machine
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1), torch.nn.Sigmoid())
     eager = TorchBackend(network, make_card(), CPU)
-    backend = TorchBackend(network, make_card(), RunOptions(device='cpu', compile=True))
+    backend = TorchBackend(network, make_card(), CPU, torch_eager.as_compiled)
     batch = torch.randn(1, 3, 32, 48)
     backend.warm_up((32, 48))
     torch.testing.assert_close(backend.infer(batch).logits_BCHW, eager.infer(batch).logits_BCHW)
-    assert backend.description()['compile'] == 'True'
     torch.compiler.reset()
 
 
@@ -80,7 +86,7 @@ def test_compile_without_a_compiler(
     monkeypatch.setenv('PATH', '/nowhere')
     monkeypatch.delenv('CXX', raising=False)
     with pytest.raises(ConfigurationError, match=r'C\+\+ compiler.*apt install'):
-        TorchBackend(network, make_card(), RunOptions(device='cpu', compile=True))
+        TorchBackend(network, make_card(), CPU, torch_eager.as_compiled)
 
 
 @pytest.mark.parametrize(
@@ -167,14 +173,17 @@ class TestDefaultModel:
             load_backend(card, options=CPU)
 
 
-def test_every_format_has_a_backend() -> None:
-    assert set(BACKENDS) == set(FORMAT_BY_SUFFIX.values())
+def test_every_format_has_an_engine() -> None:
+    for weights_format in FORMAT_BY_SUFFIX.values():
+        assert any(engine.runs(weights_format) for engine in ENGINES.values())
+        assert native_engine(weights_format).runs(weights_format)
 
 
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
         ({'precision': 'int8'}, 'precision: expected one of auto, fp32, fp16, bf16'),
+        ({'engine': 'tvm'}, 'engine: expected one of auto, native, eager'),
         ({'channels_last': True}, 'channels_last: expected one of auto, on, off'),
         ({'num_threads': -1}, 'num_threads'),
     ],
@@ -240,20 +249,20 @@ class TestDevice:
 
     def test_cuda_graphs_need_cuda(self, network: torch.nn.Module, make_card: MakeCard) -> None:
         with pytest.raises(ConfigurationError, match='cuda_graph'):
-            TorchBackend(network, make_card(), RunOptions(device='cpu', cuda_graph=True))
+            TorchBackend(network, make_card(), CPU, torch_eager.as_cuda_graph)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='torch sees no CUDA device')
 class TestCuda:
-    @pytest.mark.parametrize('cuda_graph', [False, True])
+    @pytest.mark.parametrize('engine', ['eager', 'cuda_graph'])
     @pytest.mark.parametrize(('precision', 'tolerance'), [('fp32', 1e-3), ('auto', 3e-2)])
     def test_agrees_with_the_cpu_at_two_sizes(
-        self, cuda_graph: bool, precision: Any, tolerance: float
+        self, engine: Any, precision: Any, tolerance: float
     ) -> None:
         card = resolve(DEFAULT_MODEL)
         on_cpu = load_backend(card, options=CPU)
-        options = RunOptions(device='cuda', precision=precision, cuda_graph=cuda_graph)
+        options = RunOptions(device='cuda', precision=precision, engine=engine)
         on_cuda = load_backend(card, options=options)
         for hw in ((128, 160), (256, 192)):
             on_cuda.warm_up(hw)
@@ -270,8 +279,8 @@ class TestCuda:
         self, network: torch.nn.Module, make_card: MakeCard, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(torch_eager, 'MAX_CUDA_GRAPHS', 1)
-        options = RunOptions(device='cuda', precision='fp32', cuda_graph=True)
-        backend = TorchBackend(network, make_card(), options)
+        options = RunOptions(device='cuda', precision='fp32')
+        backend = TorchBackend(network, make_card(), options, torch_eager.as_cuda_graph)
         for side in (32, 64, 32):
             logits = backend.infer(torch.ones(1, 3, side, side, device='cuda')).logits_BCHW
             assert logits is not None

@@ -1,0 +1,157 @@
+"""Engines run models; one table says which runs which format, and what it needs.
+
+A model's file is loaded as a torch network (`networks.NETWORKS`) or opened by a library of its
+format. Engines for torch networks run every format of that table.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from seg_perception.backends import litert, onnx_runtime, torch_eager
+from seg_perception.backends.networks import NETWORKS
+from seg_perception.backends.protocol import Backend, EngineName, RunOptions
+from seg_perception.errors import ConfigurationError, MissingExtraError, SegPerceptionError
+from seg_perception.models.card import ModelCard
+
+LoadModel = Callable[[ModelCard, Path, RunOptions], Backend]
+
+
+def nothing_needed() -> None:
+    """For engines that come with torch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One way to run models.
+
+    Attributes:
+        name: its name, as users give it.
+        summary: what it is, for people.
+        load: opens a verified file and makes it ready.
+        files: formats it reads by itself.
+        runs_networks: whether it runs torch networks, hence all formats of `NETWORKS`.
+        require: raises `MissingExtraError` or `ConfigurationError` where something is missing
+            that it cannot do without; imports nothing heavy.
+    """
+
+    name: EngineName
+    summary: str
+    load: LoadModel
+    files: frozenset[str] = frozenset()
+    runs_networks: bool = False
+    require: Callable[[], None] = nothing_needed
+
+    def runs(self, weights_format: str) -> bool:
+        """Whether it runs models of a format."""
+        return weights_format in self.files or (self.runs_networks and weights_format in NETWORKS)
+
+    @property
+    def missing(self) -> str:
+        """Why it cannot be used here, '' where it can."""
+        try:
+            self.require()
+        except SegPerceptionError as error:
+            return str(error)
+        return ''
+
+
+def require_library(module: str, library: str, extra: str, purpose: str) -> None:
+    """Checks that a library is installed, without importing it.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(library, extra, purpose)
+
+
+def load_torch(
+    prepare: torch_eager.Prepare, card: ModelCard, path: Path, options: RunOptions
+) -> Backend:
+    """Loads the torch network of a file and runs what ``prepare`` makes of it."""
+    network = NETWORKS[card.weights.format](card, path, options)
+    return torch_eager.TorchBackend(network, card, options, prepare)
+
+
+ENGINES: Mapping[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        Engine(
+            'eager',
+            'torch, operation by operation',
+            partial(load_torch, torch_eager.as_it_is),
+            runs_networks=True,
+        ),
+        Engine(
+            'cuda_graph',
+            'torch, replayed as CUDA graphs, one per input size; GPU only',
+            partial(load_torch, torch_eager.as_cuda_graph),
+            runs_networks=True,
+        ),
+        Engine(
+            'compile',
+            'torch.compile, on a GPU replayed as CUDA graphs; compiles at every start',
+            partial(load_torch, torch_eager.as_compiled),
+            runs_networks=True,
+            require=torch_eager.require_compiler,
+        ),
+        Engine(
+            'onnxruntime',
+            'ONNX Runtime',
+            onnx_runtime.load,
+            files=frozenset({'onnx'}),
+            require=partial(
+                require_library, 'onnxruntime', 'onnxruntime', 'onnx', 'run .onnx models'
+            ),
+        ),
+        Engine(
+            'litert',
+            'LiteRT, formerly TensorFlow Lite; CPU only',
+            litert.load,
+            files=frozenset({'tflite'}),
+            require=partial(
+                require_library,
+                'ai_edge_litert',
+                'ai-edge-litert',
+                'tflite',
+                'run .tflite models',
+            ),
+        ),
+    )
+}
+"""Engine by name."""
+
+
+def native_engine(weights_format: str) -> Engine:
+    """The engine that a format is made for: torch networks run eagerly, files in their library."""
+    if weights_format in NETWORKS:
+        return ENGINES['eager']
+    [engine] = [e for e in ENGINES.values() if weights_format in e.files]
+    return engine
+
+
+def select_engine(card: ModelCard, options: RunOptions) -> Engine:
+    """The engine that the options ask for.
+
+    Raises:
+        ConfigurationError: it does not run the model's format, or something is missing.
+        MissingExtraError: its library is not installed.
+    """
+    weights_format = card.weights.format
+    if options.engine in ('native', 'auto'):
+        engine = native_engine(weights_format)
+    else:
+        engine = ENGINES[options.engine]
+    if not engine.runs(weights_format):
+        able = [e.name for e in ENGINES.values() if e.runs(weights_format)]
+        raise ConfigurationError(
+            f'engine: expected one that runs {weights_format} files like those of {card.name}: '
+            f"{', '.join(able)}, or auto; got '{options.engine}'"
+        )
+    engine.require()
+    return engine

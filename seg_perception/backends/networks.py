@@ -1,0 +1,42 @@
+"""Torch networks from weights: one loader per format, one table of them.
+
+Every engine for torch networks runs whatever this table loads; a new kind of weights is one new
+loader and one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from seg_perception.backends import torch_exported
+from seg_perception.backends.protocol import RunOptions
+from seg_perception.models import nets
+from seg_perception.models.card import ModelCard
+from seg_perception.models.weights import load_into, load_state_dict, rename_keys
+
+LoadNetwork = Callable[[ModelCard, Path, RunOptions], torch.nn.Module]
+
+
+def load_built_network(card: ModelCard, path: Path, options: RunOptions) -> torch.nn.Module:
+    """Builds the card's architecture and fills it with the tensors of a file.
+
+    Raises:
+        WeightsError: the file cannot be read safely or does not fit the network.
+    """
+    assert card.architecture is not None  # the card's own check
+    network = nets.build(card.architecture, len(card.classes), **card.architecture_options)
+    state = rename_keys(load_state_dict(path, card.weights.format), card.weights)
+    load_into(network, state, f'{card.name}: {path.name}')
+    return network.eval().requires_grad_(False)
+
+
+NETWORKS: Mapping[str, LoadNetwork] = {
+    'safetensors': load_built_network,
+    'torch': load_built_network,
+    'torch_export': torch_exported.load_network,
+}
+"""Loader by weights format. It gets a verified file and gives a network that maps an image batch
+(B, 3, H, W) to its output, on the CPU in evaluation mode, or a `GraphNetwork` on its device."""
