@@ -1,7 +1,11 @@
-"""Resize, colour order and normalisation on the device, from 8-bit samples.
+"""Colour, resize and normalisation on the device, from the bytes that a camera sent.
+
+Where Triton is installed (it is part of torch's CUDA builds) one kernel does it all, from every
+8-bit encoding (`triton_resize`); elsewhere, and for 16-bit encodings, colours are converted on the
+host and torch's operations do the rest.
 
 Shape suffixes: C channels, H/W content of the network input, Y/X source pixels, S channels of
-the source (1, 3 or 4).
+the source (1, 3 or 4), K taps.
 
 The same geometry and weights as OpenCV's INTER_LINEAR and INTER_AREA, computed in float32 and
 not rounded to whole grey levels in between, so it agrees with the CPU path to one grey level.
@@ -9,18 +13,20 @@ not rounded to whole grey levels in between, so it agrees with the CPU path to o
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from seg_perception.imaging.encodings import Layout
-from seg_perception.structures import U8
+from seg_perception.imaging.convert import flat_bytes, to_uint8
+from seg_perception.imaging.encodings import ENCODINGS, Layout
+from seg_perception.structures import U8, Frame
 
-# One upload may still be under way while the next frame is staged.
-_NUM_STAGES = 2
 _MAX_PLANS = 32
 
-Taps = list[tuple[torch.Tensor, torch.Tensor]]
+Taps = tuple[torch.Tensor, torch.Tensor]
+"""Indices (int32) and weights (float32) of the source pixels of each target pixel, (N, K)."""
 
 
 def taps(
@@ -55,10 +61,11 @@ def taps(
 
 
 class DeviceResizer:
-    """Uploads 8-bit images and turns them into normalised inputs on the device.
+    """Uploads images as they came and turns them into normalised inputs on the device.
 
     Args:
-        device: where to; on CUDA uploads go through pinned memory and do not block.
+        device: where to; on CUDA uploads go through pinned memory, on a stream of their own, and
+            do not block.
         target: ``Layout.RGB`` or ``Layout.BGR``, the channel order wanted.
         gain_C: per channel of the target.
         bias_C: per channel of the target; the result is ``pixel * gain + bias``.
@@ -76,29 +83,48 @@ class DeviceResizer:
         self._device = device
         self._target = target
         self._is_area = is_area
-        self._gain_C11 = torch.tensor(gain_C, device=device)[:, None, None]
-        self._bias_C11 = torch.tensor(bias_C, device=device)[:, None, None]
+        self._gain_C = torch.tensor(gain_C, device=device)
+        self._bias_C = torch.tensor(bias_C, device=device)
         self._taps: dict[tuple[int, int, bool], Taps] = {}
-        self._stages: list[torch.Tensor | None] = [None] * _NUM_STAGES
-        self._uploaded: list[torch.cuda.Event | None] = [None] * _NUM_STAGES
-        self._stage = 0
+        self._is_fused = device.type == 'cuda' and importlib.util.find_spec('triton') is not None
+        self._uploads: torch.cuda.Stream | None = None
 
-    def fill(self, content_CHW: torch.Tensor, pixels: U8, layout: Layout) -> None:
+    def fill(self, content_CHW: torch.Tensor, frame: Frame) -> None:
         """Writes one image over the content of an input.
 
-        On CUDA this only enqueues work on the current stream; ``pixels`` is free on return.
+        On CUDA this only enqueues work on the current stream; the frame's bytes are free on
+        return.
 
         Args:
             content_CHW: the target on the device, any strides, any floating dtype.
-            pixels: (Y, X) or (Y, X, 3 or 4), uint8 on the host, rows may be padded.
-            layout: the order of its channels.
+            frame: checked by ``check_frame``.
         """
-        source_YXS = self._upload(pixels if pixels.ndim == 3 else pixels[..., None])
-        num_rows, num_columns = source_YXS.shape[:2]
         height, width = content_CHW.shape[1:]
-        is_area = self._is_area and height <= num_rows and width <= num_columns
-        rows_HXS = self._blend(source_YXS, 0, height, is_area)
-        small_CHW = self._blend(rows_HXS, 1, width, is_area).permute(2, 0, 1)
+        is_area = self._is_area and height <= frame.height and width <= frame.width
+        taps_y = self._taps_of(frame.height, height, is_area)
+        taps_x = self._taps_of(frame.width, width, is_area)
+        if self._is_fused:
+            from seg_perception.imaging import triton_resize
+
+            if triton_resize.can_read(frame.encoding):
+                num_bytes = ENCODINGS[frame.encoding].num_bytes(frame.height, frame.step)
+                triton_resize.fill(
+                    content_CHW,
+                    self._upload(flat_bytes(frame.data)[:num_bytes]),
+                    frame,
+                    taps_y,
+                    taps_x,
+                    self._gain_C,
+                    self._bias_C,
+                    is_bgr=self._target is Layout.BGR,
+                )
+                return
+        pixels, layout = to_uint8(
+            frame, prefer=self._target, max_pixels=frame.height * frame.width
+        )
+        source_YXS = self._upload(pixels if pixels.ndim == 3 else pixels[..., None])
+        rows_HXS = _blended(source_YXS, 0, taps_y)
+        small_CHW = _blended(rows_HXS, 1, taps_x).permute(2, 0, 1)
         if layout is Layout.MONO:
             small_CHW = small_CHW.expand(3, -1, -1)
         else:
@@ -106,22 +132,8 @@ class DeviceResizer:
             small_CHW = small_CHW[:3]
             if is_rgb != (self._target is Layout.RGB):
                 small_CHW = small_CHW.flip(0)
-        content_CHW.copy_(small_CHW * self._gain_C11 + self._bias_C11)
-
-    def _blend(
-        self, image: torch.Tensor, axis: int, num_target: int, is_area: bool
-    ) -> torch.Tensor:
-        """Resizes one axis (0 or 1) of an image with three axes; float32."""
-        if image.shape[axis] == num_target:
-            return image.to(torch.float32)
-        shape = [1, 1, 1]
-        shape[axis] = num_target
-        blended: torch.Tensor | None = None
-        for index, weight in self._taps_of(image.shape[axis], num_target, is_area):
-            part = image.index_select(axis, index) * weight.view(shape)
-            blended = part if blended is None else blended.add_(part)
-        assert blended is not None  # there is always a tap
-        return blended
+        gain_C11, bias_C11 = self._gain_C[:, None, None], self._bias_C[:, None, None]
+        content_CHW.copy_(small_CHW * gain_C11 + bias_C11)
 
     def _taps_of(self, num_source: int, num_target: int, is_area: bool) -> Taps:
         key = (num_source, num_target, is_area)
@@ -129,32 +141,37 @@ class DeviceResizer:
             index, weight = taps(num_source, num_target, is_area)
             if len(self._taps) >= _MAX_PLANS:
                 del self._taps[next(iter(self._taps))]
-            self._taps[key] = [
-                (
-                    torch.tensor(index[:, tap], device=self._device),
-                    torch.tensor(weight[:, tap], device=self._device),
-                )
-                for tap in range(index.shape[1])
-            ]
+            self._taps[key] = (
+                torch.tensor(index, dtype=torch.int32, device=self._device),
+                torch.tensor(weight, device=self._device),
+            )
         return self._taps[key]
 
     def _upload(self, pixels: U8) -> torch.Tensor:
-        """Copies an image to the device through a staging buffer of this object's."""
-        is_cuda = self._device.type == 'cuda'
-        self._stage = (self._stage + 1) % _NUM_STAGES
-        uploaded = self._uploaded[self._stage]
-        if uploaded is not None:
-            uploaded.synchronize()  # the last upload from this buffer must have left it
-        stage = self._stages[self._stage]
-        if stage is None or stage.numel() < pixels.size:
-            stage = torch.empty(pixels.size, dtype=torch.uint8, pin_memory=is_cuda)
-            self._stages[self._stage] = stage
-        staged = stage[: pixels.size].view(pixels.shape)
+        """Copies an array to the device; ready for work on the current stream."""
+        if self._device.type != 'cuda':
+            return torch.from_numpy(pixels.copy())
+        staged = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
         np.copyto(staged.numpy(), pixels)
-        if not is_cuda:
-            return staged
-        source = staged.to(self._device, non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(self._device))
-        self._uploaded[self._stage] = event
+        if self._uploads is None:
+            self._uploads = torch.cuda.Stream(self._device)
+        consumer = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._uploads):
+            source = staged.to(self._device, non_blocking=True)
+        consumer.wait_stream(self._uploads)
+        source.record_stream(consumer)
         return source
+
+
+def _blended(image: torch.Tensor, axis: int, taps_NK: Taps) -> torch.Tensor:
+    """Resizes one axis (0 or 1) of an image with three axes; float32."""
+    index_NK, weight_NK = taps_NK
+    num_target, num_taps = index_NK.shape
+    shape = [1, 1, 1]
+    shape[axis] = num_target
+    blended: torch.Tensor | None = None
+    for tap in range(num_taps):
+        part = image.index_select(axis, index_NK[:, tap]) * weight_NK[:, tap].view(shape)
+        blended = part if blended is None else blended.add_(part)
+    assert blended is not None  # there is always a tap
+    return blended

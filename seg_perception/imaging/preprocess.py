@@ -174,8 +174,8 @@ class Preprocessor:
 
     On the CPU an image is resized by OpenCV as 8-bit samples in the camera's own channel order,
     its channels are swapped when it is small, and it is normalised straight into the batch. On a
-    CUDA device its 8-bit samples go up through pinned memory and the device does the rest; both
-    ways agree to one grey level.
+    CUDA device its bytes go up as they came, through pinned memory, and the device does the rest;
+    both ways agree to one grey level.
 
     Interpolation: ``'bilinear'`` is OpenCV's INTER_LINEAR, which takes the four nearest source
     pixels however much the image shrinks. ``'area'`` averages all source pixels under each
@@ -319,17 +319,17 @@ class Preprocessor:
 
     def _fill(self, input_CHW: torch.Tensor, frame: Frame, geometry: ResizeGeometry) -> None:
         """Writes one frame, normalised, over one image of a batch."""
+        if geometry.is_padded:
+            input_CHW.zero_()
+        content_CHW = input_CHW[(slice(None), *geometry.content_slices)]
+        if self._resizes_on_device:
+            self._device_resizer.fill(content_CHW, frame)
+            return
         if self._scratch.size < frame.height * frame.width * 4:
             self._scratch = np.empty(frame.height * frame.width * 4, np.uint8)
         pixels, layout = to_uint8(
             frame, prefer=self._layout, max_pixels=self.max_pixels, scratch=self._scratch
         )
-        if geometry.is_padded:
-            input_CHW.zero_()
-        content_CHW = input_CHW[(slice(None), *geometry.content_slices)]
-        if self._resizes_on_device:
-            self._device_resizer.fill(content_CHW, pixels, layout)
-            return
         interpolation = cv2.INTER_LINEAR
         if self.interpolation == 'area' and max(geometry.scale_yx) <= 1.0:
             interpolation = cv2.INTER_AREA
