@@ -6,9 +6,7 @@ Legend: B batch, C classes, H/W model grid, Y/X output pixels.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,12 +17,15 @@ import numpy.typing as npt
 import torch
 
 from seg_perception.backends import ModelOutput, RunOptions, load_backend
+from seg_perception.backends.failures import translated
 from seg_perception.backends.torch_eager import use_threads
+from seg_perception.device_queue import Download, StageClock
 from seg_perception.errors import ConfigurationError, InferenceError, InputError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
 from seg_perception.imaging.preprocess import Preprocessor, ResizeGeometry
 from seg_perception.models import DEFAULT_MODEL, ModelCard, resolve
 from seg_perception.postprocess import GridSampler
+from seg_perception.postprocess.label_images import LabelRules, label_images
 from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
 
 Image = Frame | CompressedFrame | npt.NDArray[np.uint8]
@@ -88,6 +89,9 @@ class Segmenter:
         if options.num_threads:
             cv2.setNumThreads(options.num_threads)
         self._backend = load_backend(card, weights_path, options)
+        self._stream: torch.cuda.Stream | None = None  # brings results to the host
+        if self.device.type == 'cuda':
+            self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self._samplers: dict[tuple[Any, ...], GridSampler] = {}
         self._max_pixels = max_pixels
         size_hw, resize = card.input.size_hw, card.input.resize
@@ -153,12 +157,14 @@ class Segmenter:
         return {'model': self.card.name, **self._backend.description()}
 
     def warm_up(self, source_hw: tuple[int, int] = (480, 640), batch: int = 1) -> None:
-        """Runs the model once on an image of zeros, so that the first real frame is not slow.
+        """Segments black images, so that the first real frame is not slow.
 
         Raises:
             InferenceError: the model cannot run.
         """
         self._backend.warm_up(self._preprocessor.plan(source_hw).input_hw, batch)
+        if self.device.type == 'cuda':  # compiles the kernels beside the model
+            self.segment([np.zeros((*source_hw, 3), np.uint8)] * batch)
 
     def segment(
         self,
@@ -184,44 +190,85 @@ class Segmenter:
             InferenceError: the model failed, or gave something that is not a number.
             ConfigurationError: ``output_size_hw`` cannot be.
         """
+        return self.start(images, confidence=confidence, output_size_hw=output_size_hw).results()
+
+    def start(
+        self,
+        images: Sequence[Image],
+        *,
+        confidence: bool = True,
+        output_size_hw: tuple[int, int] | None = None,
+    ) -> PendingSegmentations:
+        """Begins what `segment` does; on a GPU it does not wait for the device.
+
+        To keep a GPU busy, start the next images before asking for these results; see `stream`.
+
+        Args:
+            images: see `segment`; their bytes are free on return.
+            confidence: see `segment`.
+            output_size_hw: see `segment`.
+
+        Returns:
+            What gives the results.
+
+        Raises:
+            InputError, InferenceError, ConfigurationError: see `segment`. On a GPU some errors
+                come from ``results`` only.
+        """
         if output_size_hw is not None and not (
             len(output_size_hw) == 2 and min(output_size_hw) > 0
         ):
             raise ConfigurationError(
                 f'expected output_size_hw of two positive numbers, got {output_size_hw}'
             )
-        if not images:
-            return []
         use_threads(self._num_threads)
-        timings_ms: dict[str, float] = {}
-        with self._timed(timings_ms, 'decode'):
+        clock = StageClock(self.device)
+        with clock.host_stage('decode'):
             frames = [self._to_frame(image) for image in images]
+        parts: list[tuple[list[int], Download]] = []
         with torch.inference_mode():
-            with self._timed(timings_ms, 'preprocess'):
+            with clock.stage('preprocess'):
                 batches = self._preprocessor(frames)
-            arrays: dict[int, list[npt.NDArray[Any]]] = {}
             for batch_B3HW, indices, geometries in batches:
                 for part in _parts(len(indices), self._backend.max_batch):
-                    with self._timed(timings_ms, 'infer'):
-                        output = self._infer(batch_B3HW[part])
-                    with self._timed(timings_ms, 'postprocess'):
-                        tensors = [
-                            self._finish(output, i, geometry, confidence, output_size_hw)
-                            for i, geometry in enumerate(geometries[part])
+                    with clock.stage('infer'):
+                        output = self._backend.infer(batch_B3HW[part])
+                    with clock.stage('postprocess'):
+                        parts += [
+                            ([indices[part][i] for i in members], Download(tensors, self._stream))
+                            for members, tensors in self._finish(
+                                output, geometries[part], confidence, output_size_hw
+                            )
                         ]
-                        arrays |= zip(indices[part], self._to_host(tensors), strict=True)
-        return [
-            Segmentation(
-                labels_YX=arrays[i][0],
-                confidence_YX=arrays[i][1] if len(arrays[i]) > 1 else None,
-                classes=self.classes,
-                timings_ms=timings_ms,
-                stamp_ns=frame.stamp_ns,
-                frame_id=frame.frame_id,
-                camera=frame.camera,
-            )
-            for i, frame in enumerate(frames)
-        ]
+        return PendingSegmentations(self.card, frames, parts, clock)
+
+    def stream(
+        self,
+        batches: Iterable[Sequence[Image]],
+        *,
+        confidence: bool = True,
+        output_size_hw: tuple[int, int] | None = None,
+    ) -> Iterator[list[Segmentation]]:
+        """Segments one batch after the other, each while the one before is on its way back.
+
+        Results are those of `segment`, bit for bit, and in the same order.
+
+        Args:
+            batches: images as `segment` takes them.
+            confidence: see `segment`.
+            output_size_hw: see `segment`.
+
+        Raises:
+            InputError, InferenceError, ConfigurationError: see `segment`.
+        """
+        pending: PendingSegmentations | None = None
+        for images in batches:
+            started = self.start(images, confidence=confidence, output_size_hw=output_size_hw)
+            if pending is not None:
+                yield pending.results()
+            pending = started
+        if pending is not None:
+            yield pending.results()
 
     def upsampled_logits(self, image: Image) -> torch.Tensor:
         """The model's own scores at the image's size, before temperature; for calibration.
@@ -240,7 +287,7 @@ class Segmenter:
         """
         with torch.inference_mode():
             [(batch_B3HW, _, [geometry])] = self._preprocessor([self._to_frame(image)])
-            output = self._infer(batch_B3HW)
+            output = self._backend.infer(batch_B3HW)
             if output.logits_BCHW is None or output.is_probabilities:
                 raise InferenceError(
                     f'{self.card.name}: expected a model that gives logits, '
@@ -267,15 +314,6 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    def _infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
-        output = self._backend.infer(batch_B3HW)
-        if output.logits_BCHW is not None and output.logits_BCHW.isnan().any():
-            raise InferenceError(
-                f'{self.card.name}: expected numbers, got NaN; try precision fp32, and check the '
-                f'weights'
-            )
-        return output
-
     def _to_frame(self, image: Image) -> Frame:
         if isinstance(image, Frame):
             return image
@@ -296,39 +334,61 @@ class Segmenter:
     def _finish(
         self,
         output: ModelOutput,
-        index: int,
-        geometry: ResizeGeometry,
+        geometries: Sequence[ResizeGeometry],
         wants_confidence: bool,
         output_size_hw: tuple[int, int] | None,
-    ) -> list[torch.Tensor]:
-        """Labels (Y, X) and, where wanted and known, confidence (Y, X) of one image."""
-        output_hw = output_size_hw or geometry.source_hw
-        if output.labels_BHW is not None:
-            labels_HW = output.labels_BHW[index]
-            sampler = self._sampler(tuple(labels_HW.shape), geometry, output_hw)
-            return [self._as_label_dtype(sampler.nearest(labels_HW))]
-        assert output.logits_BCHW is not None
-        logits_CHW = output.logits_BCHW[index]
-        sampler = self._sampler(tuple(logits_CHW.shape[1:]), geometry, output_hw)
-        labels_YX = sampler.labels(logits_CHW)
-        is_thresholded = self.confidence_threshold > 0.0
-        if not (wants_confidence or is_thresholded):
-            return [self._as_label_dtype(labels_YX)]
-        scores_CHW = logits_CHW.float()
-        if not output.is_probabilities:
-            scores_CHW = (scores_CHW / self.card.output.temperature).softmax(0)
-        probability_HW = scores_CHW.amax(0)
-        if is_thresholded:
-            is_unsure_YX = sampler.resample(probability_HW) < self.confidence_threshold
-            labels_YX[is_unsure_YX] = self.classes.unlabeled_id
-        labels_YX = self._as_label_dtype(labels_YX)
-        if not wants_confidence:
-            return [labels_YX]
-        return [labels_YX, sampler.levels(probability_HW)]
+    ) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
+        """Results of the images of a batch, on a GPU those of one geometry together.
 
-    def _as_label_dtype(self, labels_YX: torch.Tensor) -> torch.Tensor:
-        is_small = self.classes.label_dtype == np.uint8
-        return labels_YX.to(torch.uint8 if is_small else torch.uint16).contiguous()
+        Yields:
+            The images' positions in the batch, and labels (B, Y, X), whether scores were not
+            numbers, and confidence (B, Y, X) where it is wanted and known.
+        """
+        groups: dict[ResizeGeometry, list[int]] = {}
+        for i, geometry in enumerate(geometries):
+            groups.setdefault(geometry, []).append(i)
+        for geometry, members in groups.items():
+            yield (
+                members,
+                self._finish_alike(
+                    output,
+                    members,
+                    geometry,
+                    wants_confidence,
+                    output_size_hw or geometry.source_hw,
+                ),
+            )
+
+    def _finish_alike(
+        self,
+        output: ModelOutput,
+        members: list[int],
+        geometry: ResizeGeometry,
+        wants_confidence: bool,
+        output_hw: tuple[int, int],
+    ) -> list[torch.Tensor]:
+        is_row = members == list(range(members[0], members[-1] + 1))
+        chosen = slice(members[0], members[-1] + 1) if is_row else members  # a view, or a copy
+        if output.labels_BHW is not None:
+            labels_BHW = output.labels_BHW[chosen]
+            sampler = self._sampler(tuple(labels_BHW.shape[1:]), geometry, output_hw)
+            labels_BYX = torch.stack([sampler.nearest(labels_HW) for labels_HW in labels_BHW])
+            is_small = self.classes.label_dtype == np.uint8
+            labels_BYX = labels_BYX.to(torch.uint8 if is_small else torch.uint16)
+            return [labels_BYX, torch.zeros(1, dtype=torch.int32, device=self.device)]
+        assert output.logits_BCHW is not None
+        logits_BCHW = output.logits_BCHW[chosen]
+        sampler = self._sampler(tuple(logits_BCHW.shape[2:]), geometry, output_hw)
+        rules = LabelRules(
+            self.classes,
+            output.is_probabilities,
+            self.card.output.temperature,
+            self.confidence_threshold,
+            wants_confidence,
+        )
+        made = label_images(logits_BCHW, sampler, rules)
+        confidence = [] if made.confidence_BYX is None else [made.confidence_BYX]
+        return [made.labels_BYX, made.is_nan, *confidence]
 
     def _sampler(
         self, grid_hw: tuple[int, ...], geometry: ResizeGeometry, output_hw: tuple[int, int]
@@ -348,31 +408,61 @@ class Segmenter:
             del self._samplers[next(iter(self._samplers))]
         return sampler
 
-    def _to_host(self, tensors: list[list[torch.Tensor]]) -> list[list[npt.NDArray[Any]]]:
-        """All results of a batch as arrays; from a GPU through pinned memory with one wait."""
-        if self.device.type == 'cuda':
-            pinned = [
-                [
-                    torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(
-                        t, non_blocking=True
-                    )
-                    for t in group
-                ]
-                for group in tensors
-            ]
-            torch.cuda.current_stream(self.device).synchronize()
-            tensors = pinned
-        return [[t.numpy() for t in group] for group in tensors]
 
-    @contextmanager
-    def _timed(self, timings_ms: dict[str, float], stage: str) -> Iterator[None]:
-        """Adds the wall time of a stage, the device's work included."""
-        start = time.perf_counter()
-        yield
-        if self.device.type == 'cuda':
-            torch.cuda.current_stream(self.device).synchronize()
-        elapsed_ms = (time.perf_counter() - start) * 1e3
-        timings_ms[stage] = timings_ms.get(stage, 0.0) + elapsed_ms
+class PendingSegmentations:
+    """Images that a `Segmenter` has begun to segment.
+
+    Args:
+        card: the model's.
+        frames: the images.
+        parts: positions of images and, on their way to the host, their labels, whether their
+            scores were not numbers, and confidence where it is wanted and known.
+        clock: times the stages.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        frames: Sequence[Frame],
+        parts: Sequence[tuple[list[int], Download]],
+        clock: StageClock,
+    ) -> None:
+        self._card = card
+        self._frames = frames
+        self._parts = parts
+        self._clock = clock
+
+    def results(self) -> list[Segmentation]:
+        """One result per image, in order; waits for the device. Arrays are the caller's to keep.
+
+        Raises:
+            InferenceError: the model failed, or gave something that is not a number.
+        """
+        arrays: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] = {}
+        with self._clock.host_stage('download'), translated(self._card.name, 'on its device'):
+            for indices, download in self._parts:
+                labels_BYX, is_nan, *confidence = download.arrays()
+                if is_nan.any():
+                    raise InferenceError(
+                        f'{self._card.name}: expected numbers, got NaN; try precision fp32, and '
+                        f'check the weights'
+                    )
+                for position, index in enumerate(indices):
+                    confidence_YX = confidence[0][position] if confidence else None
+                    arrays[index] = labels_BYX[position], confidence_YX
+        timings_ms = self._clock.timings_ms()
+        return [
+            Segmentation(
+                labels_YX=arrays[i][0],
+                confidence_YX=arrays[i][1],
+                classes=self._card.classes,
+                timings_ms=timings_ms,
+                stamp_ns=frame.stamp_ns,
+                frame_id=frame.frame_id,
+                camera=frame.camera,
+            )
+            for i, frame in enumerate(self._frames)
+        ]
 
 
 def _parts(num_items: int, max_items: int | None) -> Iterator[slice]:

@@ -154,7 +154,7 @@ class DeviceResizer:
         staged = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
         np.copyto(staged.numpy(), pixels)
         if self._uploads is None:
-            self._uploads = torch.cuda.Stream(self._device)
+            self._uploads = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         consumer = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._uploads):
             source = staged.to(self._device, non_blocking=True)

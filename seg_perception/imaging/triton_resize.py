@@ -62,9 +62,11 @@ def fill(
         content_CHW: the target, any strides, floating point; ``pixel * gain + bias``.
         source: the frame's bytes on the device, as the camera sent them.
         frame: checked; says how to read them. Its encoding is one that `can_read`.
-        taps_y, taps_x: per target pixel of an axis the source pixels that make it up and their
-            weights: int32 and float32 (H or W, K).
-        gain_C, bias_C: float32, per channel of the target.
+        taps_y: the source rows that make up each target row and their weights: int32 and
+            float32 (H, K).
+        taps_x: the same for columns, (W, K).
+        gain_C: float32, per channel of the target.
+        bias_C: the same.
         is_bgr: order of the target's channels.
     """
     encoding = ENCODINGS[frame.encoding]

@@ -1,9 +1,10 @@
 """Labels and confidence at the image's size from logits on the model's grid.
 
-Labels are exactly "upsample the logits bilinearly, then take the argmax", but on the CPU the
-logits are never upsampled whole. A cell between four grid samples in which only one class can win
-is filled with it; elsewhere only the classes that can win are interpolated (see `cells`), by the
-same arithmetic at every pixel as if all were.
+Labels are exactly "upsample the logits bilinearly, then take the argmax", but the logits are never
+upsampled whole. A cell between four grid samples in which only one class can win is filled with
+it; elsewhere only the classes that can win are interpolated (see `cells`, and `triton_cells` for
+GPUs), by the same arithmetic at every pixel as if all were. On a GPU without Triton all classes
+are interpolated everywhere, some rows at a time.
 
 Legend: C classes, H/W model grid, Y/X output pixels (of the image, or of one cell in arrays with
 K), I/J cells, K cells where several classes can win, Q a cell's corners, P pairs of a cell and a
@@ -12,6 +13,7 @@ class.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +83,9 @@ class GridSampler:
 
     Built once per combination of sizes and reused; holds index tables on the device.
 
+    Attributes:
+        output_hw: size of the images it makes.
+
     Args:
         grid_hw: the model's output grid.
         geometry: how the source image was laid into the model's input.
@@ -118,10 +123,36 @@ class GridSampler:
             axes.append(AxisSampling.affine(scale, offset, output_hw[axis], num_grid, device))
         self._rows, self._columns = axes
         self._cell_rows, self._cell_columns = cells
-        self._output_hw = output_hw
+        self.output_hw = output_hw
         self._column_weights_WX = self._columns.weights(grid_hw[1])
         self._scratch = Scratch()
         self._on_cpu = device.type == 'cpu'
+        self._device_cells: list[Any] = []
+        if device.type == 'cuda' and importlib.util.find_spec('triton') is not None:
+            from seg_perception.postprocess import triton_cells
+
+            self._device_cells = [triton_cells.on_device(axis, device) for axis in cells]
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether `fill_label_images` is there: on GPUs with Triton."""
+        return bool(self._device_cells)
+
+    def fill_label_images(
+        self,
+        logits_BCHW: torch.Tensor,
+        labels_BYX: torch.Tensor,
+        confidence_BYX: torch.Tensor | None,
+        is_nan: torch.Tensor,
+        **rules: Any,
+    ) -> None:
+        """Labels and confidence of a batch in two kernels; see ``triton_cells.label_images``."""
+        from seg_perception.postprocess import triton_cells
+
+        rows, columns = self._device_cells
+        triton_cells.label_images(
+            logits_BCHW, rows, columns, labels_BYX, confidence_BYX, is_nan, **rules
+        )
 
     def labels(self, logits_CHW: torch.Tensor) -> torch.Tensor:
         """The class that wins at every output pixel.
@@ -136,7 +167,7 @@ class GridSampler:
         logits_CHW = logits_CHW.float().nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
         if self._on_cpu:
             return self._labels_by_cells(logits_CHW)
-        num_rows, num_columns = self._output_hw
+        num_rows, num_columns = self.output_hw
         # All classes at all pixels may need much memory; blocks of rows bound that.
         block = max(1, _MAX_BLOCK_BYTES // (4 * logits_CHW.shape[0] * num_columns))
         if block >= num_rows:
@@ -165,8 +196,8 @@ class GridSampler:
         values_HW = values_HW.float().nan_to_num().mul_(255.0)
         values_IX = (values_HW[rows.corners] @ self._column_weights_WX).numpy()
         step_IX = np.diff(values_IX, axis=0)
-        levels_YX = np.empty(self._output_hw, np.uint8)
-        shape = (rows.num_pixels.max(), self._output_hw[1])
+        levels_YX = np.empty(self.output_hw, np.uint8)
+        shape = (rows.num_pixels.max(), self.output_hw[1])
         block_YX = self._scratch.array('levels', shape, np.float32)
         for i in np.flatnonzero(rows.num_pixels):
             pixels = slice(rows.first_pixel[i], rows.first_pixel[i] + rows.num_pixels[i])

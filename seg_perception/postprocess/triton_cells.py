@@ -53,7 +53,8 @@ def label_images(
 
     Args:
         logits_BCHW: floating point, any strides.
-        rows, columns: the cells of both axes, from `on_device`.
+        rows: the cells along the vertical axis, from `on_device`.
+        columns: the same along the horizontal axis.
         labels_BYX: uint8 or uint16, contiguous, written whole.
         confidence_BYX: uint8, contiguous, written whole; None where nobody wants it.
         is_nan: int32 (1,); becomes 1 where a logit is NaN.
@@ -123,6 +124,11 @@ def _finite(score):
     """Infinite scores (a class that is masked out) would make NaN of what lies between them."""
     score = tl.where(score != score, -1e30, score)
     return tl.minimum(tl.maximum(score, -1e30), 1e30)
+
+
+@triton.jit
+def _score(at, mask):
+    return _finite(tl.load(at, mask=mask, other=0.0).to(tl.float32))
 
 
 @triton.jit
@@ -242,7 +248,9 @@ def _cells(
         for start in range(0, num_classes, BLOCK_C):
             klass = start + tl.arange(0, BLOCK_C)
             known = klass < num_classes
-            lowest = _finite(tl.load(at_0 + klass * stride_c, mask=known, other=0.0).to(tl.float32))
+            lowest = _finite(
+                tl.load(at_0 + klass * stride_c, mask=known, other=0.0).to(tl.float32)
+            )
             score = _finite(tl.load(at_1 + klass * stride_c, mask=known, other=0.0).to(tl.float32))
             lowest = tl.minimum(lowest, score)
             score = _finite(tl.load(at_2 + klass * stride_c, mask=known, other=0.0).to(tl.float32))
@@ -264,10 +272,10 @@ def _cells(
             if is_contested:
                 best = tl.full((BLOCK_Y, BLOCK_X), -2e30, tl.float32)
                 for klass in range(num_classes):
-                    score_0 = _finite(tl.load(at_0 + klass * stride_c).to(tl.float32))
-                    score_1 = _finite(tl.load(at_1 + klass * stride_c).to(tl.float32))
-                    score_2 = _finite(tl.load(at_2 + klass * stride_c).to(tl.float32))
-                    score_3 = _finite(tl.load(at_3 + klass * stride_c).to(tl.float32))
+                    score_0 = _score(at_0 + klass * stride_c, True)
+                    score_1 = _score(at_1 + klass * stride_c, True)
+                    score_2 = _score(at_2 + klass * stride_c, True)
+                    score_3 = _score(at_3 + klass * stride_c, True)
                     highest = tl.maximum(
                         tl.maximum(score_0, score_1), tl.maximum(score_2, score_3)
                     )
