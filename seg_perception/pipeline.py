@@ -156,13 +156,17 @@ class Segmenter:
         """What runs where and how, for people."""
         return {'model': self.card.name, **self._backend.description()}
 
+    def input_hw(self, source_hw: tuple[int, int]) -> tuple[int, int]:
+        """Size of the model's input for images of a size."""
+        return self._preprocessor.plan(source_hw).input_hw
+
     def warm_up(self, source_hw: tuple[int, int] = (480, 640), batch: int = 1) -> None:
         """Segments black images, so that the first real frame is not slow.
 
         Raises:
             InferenceError: the model cannot run.
         """
-        self._backend.warm_up(self._preprocessor.plan(source_hw).input_hw, batch)
+        self._backend.warm_up(self.input_hw(source_hw), batch)
         if self.device.type == 'cuda':  # compiles the kernels beside the model
             self.segment([np.zeros((*source_hw, 3), np.uint8)] * batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -226,6 +227,40 @@ def test_gpu_agrees_with_cpu(image):
             results[device, precision] = segmenter.segment([image])[0].labels_YX
     for labels in results.values():
         assert (labels == results['cpu', 'fp32']).mean() > 0.995
+
+
+@pytest.mark.parametrize(
+    'device',
+    [
+        'cpu',
+        pytest.param(
+            'cuda',
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device'),
+            ],
+        ),
+    ],
+)
+def test_a_stream_gives_what_one_after_the_other_gives(image, device):
+    """While a batch is on its way back, the next one is under way; nothing may mix."""
+    small = np.ascontiguousarray(image[::2, ::2])
+    batches = [
+        [image],
+        [small, image[::-1], small[::-1]],
+        [],
+        [image[:, ::-1]],
+        [small] * 3,
+        [image],
+    ] * 3
+    with Segmenter(input_size_hw=SIZE_HW, device=device) as segmenter:
+        expected = [segmenter.segment(images) for images in batches]
+        actual = list(segmenter.stream(batches))
+    assert [len(results) for results in actual] == [len(images) for images in batches]
+    pairs = zip(itertools.chain(*expected), itertools.chain(*actual), strict=True)
+    for one_by_one, streamed in pairs:
+        np.testing.assert_array_equal(streamed.labels_YX, one_by_one.labels_YX)
+        np.testing.assert_array_equal(streamed.confidence_YX, one_by_one.confidence_YX)
 
 
 def test_threads_are_those_of_torch_and_opencv(image):

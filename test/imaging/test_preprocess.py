@@ -157,17 +157,17 @@ def test_taps_weigh_one_and_stay_inside(num_source, num_target, is_area):
 FRAME = random_frame('bgra8', 8, 10, padding=5)
 
 
-def check_against_slow_twin(preprocess, tolerance):
-    [(batch, indices, [geometry])] = preprocess([FRAME])
+def check_against_slow_twin(preprocess, tolerance, frame=FRAME):
+    [(batch, indices, [geometry])] = preprocess([frame])
     assert indices == [0]
-    assert geometry == preprocess.plan((8, 10))
+    assert geometry == preprocess.plan((frame.height, frame.width))
     assert batch.shape == (1, 3, *geometry.input_hw)
     assert batch.dtype == torch.float32
     assert batch.device.type == preprocess.device.type
     layout = torch.channels_last if preprocess.channels_last else torch.contiguous_format
     assert batch.is_contiguous(memory_format=layout)
     is_area = preprocess.interpolation == 'area' and max(geometry.scale_yx) <= 1
-    expected = slow_input(FRAME, geometry, preprocess.channel_order == 'bgr', is_area)
+    expected = slow_input(frame, geometry, preprocess.channel_order == 'bgr', is_area)
     grey_levels = np.abs(batch[0].cpu().numpy() - expected) * np.array(STD)[:, None, None]
     assert grey_levels.max() <= tolerance
 
@@ -214,6 +214,20 @@ def test_cuda_batches_equal_the_slow_twin():
         )  # fmt: skip
         for _ in range(3):  # through every staging buffer and back to the first
             check_against_slow_twin(preprocess, 1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.parametrize('encoding', sorted(ENCODINGS))
+def test_cuda_reads_every_encoding(encoding):
+    for height, width in ((24, 30), (6, 8)):
+        frame = random_frame(encoding, height, width, padding=3)
+        for order, interpolation in (('rgb', 'area'), ('bgr', 'bilinear')):
+            preprocess = Preprocessor(
+                (11, 17), 'letterbox', MEAN, STD, order,
+                device='cuda', interpolation=interpolation,
+            )  # fmt: skip
+            check_against_slow_twin(preprocess, 1e-2, frame)
 
 
 @pytest.mark.parametrize('encoding', sorted(ENCODINGS))

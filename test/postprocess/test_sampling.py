@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from seg_perception.imaging.preprocess import ResizeGeometry, plan_resize
 from seg_perception.postprocess import GridSampler
+from seg_perception.postprocess.label_images import LabelRules, label_images
+from seg_perception.structures import ClassTable
 
 CPU = torch.device('cpu')
 
@@ -215,9 +217,8 @@ def test_nearest_takes_the_closest_sample():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_gpu_agrees_with_cpu():
-    if not torch.cuda.is_available():
-        pytest.skip('needs a CUDA device')
     geometry = plan_resize((480, 640), (240, 320), 'stretch')
     logits = torch.randn(21, 30, 40, generator=torch.Generator().manual_seed(2))
     labels = []
@@ -225,3 +226,63 @@ def test_gpu_agrees_with_cpu():
         sampler = GridSampler((30, 40), geometry, (480, 640), align_corners=False, device=device)
         labels.append(sampler.labels(logits.to(device)).cpu())
     assert (labels[0] == labels[1]).float().mean() > 0.9999
+
+
+FUSED_CASES = {
+    # classes, grid, source, input, resize mode, align_corners, dtype
+    'enlarged': (21, (36, 64), (720, 1280), (288, 512), 'stretch', False, torch.float32),
+    'half precision': (21, (36, 64), (480, 640), (288, 512), 'letterbox', False, torch.float16),
+    'many classes': (300, (9, 7), (101, 57), (72, 56), 'fit', True, torch.float32),
+    'shrunk': (5, (40, 60), (17, 13), (320, 480), 'letterbox', True, torch.bfloat16),
+    'one class': (1, (2, 2), (9, 9), (8, 8), 'stretch', False, torch.float32),
+    'one sample': (3, (1, 1), (33, 70), (8, 8), 'stretch', False, torch.float32),
+    'large cells': (4, (3, 3), (700, 900), (96, 96), 'stretch', False, torch.float32),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('threshold', [0.0, 0.4])
+@pytest.mark.parametrize('case', FUSED_CASES.values(), ids=FUSED_CASES)
+def test_fused_label_images_equal_those_of_the_cpu(case, threshold, channels_last):
+    num_classes, grid_hw, source_hw, input_hw, mode, align_corners, dtype = case
+    geometry = plan_resize(source_hw, input_hw, mode)
+    shape = (2, num_classes, *grid_hw)
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(5)).to(dtype)
+    logits[1, num_classes // 2] = -torch.inf if num_classes > 1 else 0.0
+    rules = LabelRules(
+        ClassTable(tuple(f'class_{i}' for i in range(num_classes))),
+        temperature=0.7,
+        threshold=threshold,
+    )
+    made = {}
+    for device in ('cpu', 'cuda'):
+        sampler = GridSampler(
+            grid_hw, geometry, source_hw, align_corners=align_corners, device=torch.device(device)
+        )
+        assert sampler.is_fused == (device == 'cuda')
+        there = logits.to(device)
+        if channels_last:
+            there = there.contiguous(memory_format=torch.channels_last)
+        made[device] = label_images(there, sampler, rules)
+        assert not made[device].is_nan.any()
+    expected, actual = made['cpu'], made['cuda']
+    labels = (expected.labels_BYX.int(), actual.labels_BYX.cpu().int())
+    assert (labels[0] == labels[1]).float().mean() >= 0.9999
+    levels = (expected.confidence_BYX.int(), actual.confidence_BYX.cpu().int())
+    assert (levels[0] - levels[1]).abs().max() <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_fused_label_images_say_where_scores_are_no_numbers():
+    geometry = plan_resize((20, 20), (16, 16), 'stretch')
+    sampler = GridSampler(
+        (4, 4), geometry, (20, 20), align_corners=False, device=torch.device('cuda')
+    )
+    logits = torch.zeros(2, 40, 4, 4, device='cuda')
+    rules = LabelRules(ClassTable(tuple(f'class_{i}' for i in range(40))))
+    assert not label_images(logits, sampler, rules).is_nan.any()
+    logits[1, 39, 3, 3] = torch.nan
+    assert label_images(logits, sampler, rules).is_nan.all()
