@@ -11,10 +11,12 @@ from pathlib import Path
 
 import torch
 
-from seg_perception.backends import torch_exported
+from seg_perception.backends import torch_exported, torchscript
 from seg_perception.backends.protocol import RunOptions
 from seg_perception.models import nets
 from seg_perception.models.card import ModelCard
+from seg_perception.models.origins import SOURCES
+from seg_perception.models.origins.source import BuildNetwork
 from seg_perception.models.weights import load_into, load_state_dict, rename_keys
 
 LoadNetwork = Callable[[ModelCard, Path, RunOptions], torch.nn.Module]
@@ -33,10 +35,22 @@ def load_built_network(card: ModelCard, path: Path, options: RunOptions) -> torc
     return network.eval().requires_grad_(False)
 
 
+def built_by(build: BuildNetwork) -> LoadNetwork:
+    """The loader of a format that a source of models brings."""
+
+    def load(card: ModelCard, path: Path, options: RunOptions) -> torch.nn.Module:
+        return build(card, path).eval().requires_grad_(False)
+
+    return load
+
+
 NETWORKS: Mapping[str, LoadNetwork] = {
     'safetensors': load_built_network,
     'torch': load_built_network,
     'torch_export': torch_exported.load_network,
+    'torchscript': torchscript.load_network,
+    **{name: built_by(build) for source in SOURCES for name, build in source.networks.items()},
 }
-"""Loader by weights format. It gets a verified file and gives a network that maps an image batch
-(B, 3, H, W) to its output, on the CPU in evaluation mode, or a `GraphNetwork` on its device."""
+"""Loader by weights format, those of `models.origins.SOURCES` included. It gets a verified file
+and gives a network that maps an image batch (B, 3, H, W) to its output, on the CPU in evaluation
+mode, or a `GraphNetwork` on its device."""

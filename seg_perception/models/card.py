@@ -2,10 +2,13 @@
 
     name: deeplabv3_mobilenetv2.voc21            # lower case, digits, and . _ + -
     summary: DeepLabV3 MobileNetV2, 21 VOC classes
-    architecture: deeplabv3_mobilenetv2          # of models.nets; none for onnx, tflite, pt2
+    architecture: deeplabv3_mobilenetv2          # of models.nets; torchvision's name for it where
+                                                 #   the format is torchvision; none for files
+                                                 #   that say it themselves
     architecture_options: {output_stride: 16}    # optional, passed to nets.build
     weights:
-      uri: voc21.safetensors                     # path (from this file), package://…, https://…
+      uri: voc21.safetensors                     # path (from this file), package://…, https://…,
+                                                 #   hf://org/name@revision/file
       sha256: 9f86d081…                          # 64 hex digits; required for https unless
       sha256_prefix: 9f86d081                    #   the publisher gives only its first digits
       size_bytes: 4212345                        # optional
@@ -51,7 +54,17 @@ from seg_perception.errors import ConfigurationError, ModelCardError
 from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice, fail
 from seg_perception.structures import ClassTable
 
-WeightsFormat = Literal['safetensors', 'torch', 'onnx', 'tflite', 'torch_export']
+WeightsFormat = Literal[
+    'safetensors',
+    'torch',
+    'onnx',
+    'tflite',
+    'torch_export',
+    'torchscript',
+    'transformers',
+    'torchvision',
+    'smp',
+]
 ResizeMode = Literal['stretch', 'letterbox', 'fit']
 ChannelOrder = Literal['rgb', 'bgr']
 OutputKind = Literal['logits', 'probabilities', 'labels']
@@ -64,9 +77,10 @@ FORMAT_BY_SUFFIX: Mapping[str, WeightsFormat] = MappingProxyType(
         '.onnx': 'onnx',
         '.tflite': 'tflite',
         '.pt2': 'torch_export',
+        '.torchscript': 'torchscript',
     }
 )
-STATE_DICT_FORMATS = frozenset({'safetensors', 'torch'})
+STATE_DICT_FORMATS = frozenset({'safetensors', 'torch', 'torchvision'})
 """Formats that hold tensors only and need an architecture to run."""
 
 MAX_SIDE_PX = 8192
@@ -84,7 +98,7 @@ class WeightsSource:
 
     Attributes:
         uri: an absolute path, a path relative to the card, ``package://seg_perception/…`` or
-            ``https://…``.
+            ``https://…``, or ``hf://ORG/NAME@REVISION/FILE`` of the Hugging Face hub.
         sha256: the file's SHA-256 as 64 lower-case hex digits, '' where unknown.
         sha256_prefix: its first digits (8 or more) where the publisher states only those.
         size_bytes: the file's exact size, None where unknown.
@@ -107,11 +121,11 @@ class WeightsSource:
     def __post_init__(self) -> None:
         where = 'weights'
         if not self.uri:
-            fail(f'{where}.uri', 'a path, package:// or https:// address', self.uri)
+            fail(f'{where}.uri', 'a path, package://, https:// or hf:// address', self.uri)
         scheme, separator, _ = self.uri.partition('://')
-        if separator and scheme not in ('https', 'package'):
-            remedy = 'use https://' if scheme == 'http' else 'use a path, package:// or https://'
-            fail(f'{where}.uri', 'a path, package:// or https:// address', self.uri, remedy)
+        if separator and scheme not in ('https', 'package', 'hf'):
+            remedy = 'use https://' if scheme == 'http' else 'use one of these'
+            fail(f'{where}.uri', 'a path, package://, https:// or hf:// address', self.uri, remedy)
         object.__setattr__(self, 'sha256', self.sha256.lower())
         object.__setattr__(self, 'sha256_prefix', self.sha256_prefix.lower())
         if self.sha256 and (len(self.sha256) != 64 or not _HEX.fullmatch(self.sha256)):
@@ -224,8 +238,8 @@ class ModelCard:
     Attributes:
         name: the catalog name.
         summary: one line for people.
-        architecture: a name of ``models.nets.ARCHITECTURES``; None for formats that carry their
-            own graph.
+        architecture: a name of ``models.nets.ARCHITECTURES``, or torchvision's where the weights
+            are; None for formats that say it themselves.
         architecture_options: keyword arguments of that architecture.
         weights: where the weights are.
         input: what to feed it.
@@ -264,7 +278,7 @@ class ModelCard:
         if not needs_architecture and (self.architecture or self.architecture_options):
             fail(
                 'architecture',
-                f'none, because a {self.weights.format} file carries its own graph',
+                f'none, because {self.weights.format} weights come with their own',
                 self.architecture,
                 'remove architecture and architecture_options',
             )

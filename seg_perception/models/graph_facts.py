@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,12 @@ from typing import Any
 import yaml
 
 from seg_perception.errors import MissingExtraError, ModelCardError, WeightsError
-from seg_perception.models.card import ModelCard, card_from_mapping
+from seg_perception.models.card import (
+    FORMAT_BY_SUFFIX,
+    ModelCard,
+    WeightsFormat,
+    card_from_mapping,
+)
 
 CARD_KEY = 'seg_perception_card'
 """Key of the ONNX metadata that holds a card's YAML text."""
@@ -61,11 +67,14 @@ class GraphFacts:
         quoted = json.dumps(names, ensure_ascii=False) if names else _UNKNOWN
         name = re.sub(r'[^a-z0-9_.+-]', '_', path.stem.lower()).lstrip('_.+-') or 'my_model'
         lines = [f'name: {name}', f'summary: {_UNKNOWN}']
+        is_said = FORMAT_BY_SUFFIX[path.suffix.lower()] == weights_format
+        format_lines = [] if is_said else [f'  format: {weights_format}']
         if weights_format in ('safetensors', 'torch'):
             lines.append(f'architecture: {_UNKNOWN}')
         lines += [
             'weights:',
             f'  uri: {json.dumps(path.name)}',
+            *format_lines,
             'input:',
             f'  size_hw: {size}',
             '  resize: stretch        # stretch, letterbox or fit',
@@ -79,6 +88,30 @@ class GraphFacts:
             f'source: {_UNKNOWN}',
         ]
         return '\n'.join(lines) + '\n'
+
+
+def format_of_file(path: Path) -> WeightsFormat:
+    """The format of a model file with a suffix of `FORMAT_BY_SUFFIX`.
+
+    ``.pt`` and ``.pth`` are names of two things: a checkpoint, and TorchScript, a zip archive with
+    code and constants in it.
+    """
+    weights_format = FORMAT_BY_SUFFIX[path.suffix.lower()]
+    if weights_format == 'torch' and is_torchscript(path):
+        return 'torchscript'
+    return weights_format
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive. Nothing in it is executed."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+    return any(name.endswith('/constants.pkl') for name in names)
 
 
 def read_graph_facts(path: Path, weights_format: str) -> GraphFacts:

@@ -22,7 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from seg_perception.errors import WeightsError
+from seg_perception.models import hub
 from seg_perception.models.card import FORMAT_BY_SUFFIX, WeightsSource
+from seg_perception.models.graph_facts import is_torchscript
 
 if TYPE_CHECKING:
     import torch
@@ -79,9 +81,9 @@ def fetch_weights(
     """The path of the weights, verified against the card's size and hash.
 
     Looked for in this order: ``weights_path``; the local file that ``source.uri`` names; the
-    cache; the network. A file in the cache that fails its check is removed and downloaded anew.
-    Safe to call from several processes at once: a download becomes visible only when complete
-    and verified.
+    cache; the network (``hf://`` through the hub's own library and cache). A file in the cache
+    that fails its check is removed and downloaded anew. Safe to call from several processes at
+    once: a download becomes visible only when complete and verified.
 
     Args:
         source: the card's ``weights``.
@@ -96,6 +98,8 @@ def fetch_weights(
     """
     if weights_path is not None:
         return _verified(Path(weights_path).expanduser(), source, 'the given weights file')
+    if source.uri.startswith(hub.SCHEME):
+        return _verified(hub.weights_file(source.uri), source, "the hub's file")
     if not source.is_remote:
         return _verified(_local_path(source, Path(base_dir)), source, 'the weights of the card')
     target = cached_path(source, cache_dir)
@@ -388,6 +392,11 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _load_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
+    if is_torchscript(path):
+        raise WeightsError(
+            f'{path}: expected a checkpoint of plain tensors, got TorchScript, which is code and '
+            f'weights; write weights.format: torchscript and no architecture into its card'
+        )
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:

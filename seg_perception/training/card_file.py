@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from seg_perception.models.card import ModelCard, WeightsFormat, WeightsSource, load_card
-from seg_perception.models.catalog import CARD_FILE
+from seg_perception.models.origins.card_file import CARD_FILE
 from seg_perception.models.weights import sha256_of
 from seg_perception.training.checkpoint import write_whole
 

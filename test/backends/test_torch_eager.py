@@ -25,9 +25,8 @@ from seg_perception.errors import (
     InferenceError,
     WeightsError,
 )
-from seg_perception.models import DEFAULT_MODEL, nets
+from seg_perception.models import DEFAULT_MODEL, nets, resolve
 from seg_perception.models.card import FORMAT_BY_SUFFIX, ModelCard
-from seg_perception.models.catalog import resolve
 
 CPU = RunOptions(device='cpu')
 MakeCard = Callable[..., ModelCard]

@@ -13,9 +13,8 @@ from seg_perception.errors import (
     ModelNotFoundError,
     WeightsError,
 )
-from seg_perception.models import DEFAULT_MODEL, nets
+from seg_perception.models import DEFAULT_MODEL, list_models, nets, resolve
 from seg_perception.models.card import load_card
-from seg_perception.models.catalog import list_models, resolve
 from seg_perception.models.graph_facts import _class_names
 from seg_perception.models.weights import fetch_weights
 
@@ -72,7 +71,7 @@ class TestResolve:
 
     def test_a_file_of_another_kind(self, tmp_path: Path) -> None:
         (tmp_path / 'model.h5').write_text('')
-        with pytest.raises(ModelNotFoundError, match=r'expected \.safetensors'):
+        with pytest.raises(ModelNotFoundError, match=r'expected one of .*\.safetensors'):
             resolve(tmp_path / 'model.h5')
 
     def test_card_folder_and_card_file(self, tmp_path: Path) -> None:

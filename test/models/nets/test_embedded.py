@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seg_perception.models import nets
-from seg_perception.models.catalog import resolve
+from seg_perception.models import nets, resolve
 from seg_perception.models.weights import fetch_weights, load_into, load_state_dict, rename_keys
 
 cv2 = pytest.importorskip('cv2')
