@@ -24,8 +24,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the parameters."""
-    from seg_perception.ros import params
+    from seg_perception.ros import params_text
 
-    text = params.to_yaml() if arguments.format == 'yaml' else params.to_markdown()
+    text = params_text.to_yaml() if arguments.format == 'yaml' else params_text.to_markdown()
     print(text, end='')
     return 0

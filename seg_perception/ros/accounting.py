@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
+from seg_perception.ros.percentiles import Percentiles, percentiles_of
 
 _WINDOW = 300
 _RATE_WINDOW_S = 10.0
@@ -53,6 +53,8 @@ class Snapshot:
         pending: frames in the mailbox or with the model.
         rate_hz: published frames per second over the last 10 s.
         age_s: seconds since the last frame arrived; None before the first.
+        since_publish_s: seconds since the last frame was published; None before the first.
+        last_stamp_ns: that frame's stamp; 0 before the first.
         latency_ms: stamp to publish, p50, p95 and p99 over the recent window.
         stages_ms: the same percentiles for each stage.
     """
@@ -64,8 +66,10 @@ class Snapshot:
     pending: int
     rate_hz: float
     age_s: float | None
-    latency_ms: tuple[float, float, float]
-    stages_ms: Mapping[str, tuple[float, float, float]]
+    since_publish_s: float | None
+    last_stamp_ns: int
+    latency_ms: Percentiles
+    stages_ms: Mapping[str, Percentiles]
 
 
 class CameraAccount:
@@ -81,6 +85,7 @@ class CameraAccount:
         self._published_at_s: deque[float] = deque(maxlen=20 * _WINDOW)
         self._latency_ms: deque[float] = deque(maxlen=_WINDOW)
         self._stages_ms: dict[str, deque[float]] = {}
+        self._last_stamp_ns = 0
 
     def receive(self) -> None:
         """A frame arrived."""
@@ -94,12 +99,22 @@ class CameraAccount:
             self._dropped[reason] += 1
             self._dropped_at_s[reason] = time.monotonic()
 
-    def publish(self, latency_ms: float, stages_ms: Mapping[str, float]) -> None:
-        """A received frame was published."""
+    def publish(
+        self, stamp_ns: int, latency_ms: float | None, stages_ms: Mapping[str, float]
+    ) -> None:
+        """A received frame was published.
+
+        Args:
+            stamp_ns: the frame's.
+            latency_ms: from its stamp until now; None where the stamp cannot tell.
+            stages_ms: how long each stage took.
+        """
         with self._lock:
             self._published += 1
+            self._last_stamp_ns = stamp_ns
             self._published_at_s.append(time.monotonic())
-            self._latency_ms.append(latency_ms)
+            if latency_ms is not None:
+                self._latency_ms.append(latency_ms)
             for stage, duration_ms in stages_ms.items():
                 self._stages_ms.setdefault(stage, deque(maxlen=_WINDOW)).append(duration_ms)
 
@@ -116,16 +131,11 @@ class CameraAccount:
                 pending=self._received - self._published - num_dropped,
                 rate_hz=_rate_hz(self._published_at_s, now_s),
                 age_s=None if self._last_received_s is None else now_s - self._last_received_s,
-                latency_ms=_percentiles(self._latency_ms),
-                stages_ms={name: _percentiles(times) for name, times in self._stages_ms.items()},
+                since_publish_s=now_s - self._published_at_s[-1] if self._published else None,
+                last_stamp_ns=self._last_stamp_ns,
+                latency_ms=percentiles_of(self._latency_ms),
+                stages_ms={name: percentiles_of(t) for name, t in self._stages_ms.items()},
             )
-
-
-def _percentiles(values: deque[float]) -> tuple[float, float, float]:
-    if not values:
-        return (float('nan'),) * 3
-    p50, p95, p99 = np.percentile(np.fromiter(values, float), (50, 95, 99))
-    return float(p50), float(p95), float(p99)
 
 
 def _rate_hz(times_s: deque[float], now_s: float) -> float:

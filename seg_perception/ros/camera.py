@@ -28,6 +28,7 @@ from seg_perception.ros.accounting import CameraAccount, DropReason
 from seg_perception.ros.cdr import read_compressed_image
 from seg_perception.ros.depth import DepthInput, DepthMatch, ViewedDepth
 from seg_perception.ros.frame_result import FrameResult
+from seg_perception.ros.health import CameraReport, State
 from seg_perception.ros.intake import Intake
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
@@ -35,10 +36,22 @@ from seg_perception.ros.messages import camera_info_to_intrinsics, serialized_to
 from seg_perception.ros.mount import F64, Transforms, base_from_optical
 from seg_perception.ros.outputs import CameraOutputs
 from seg_perception.ros.params import CameraParameters, Parameters
+from seg_perception.ros.timing import AHEAD_TOLERANCE_S, FrameTiming, StampFault
 from seg_perception.structures import CompressedFrame, Frame, Objects, Segmentation
 
 _Wanted = tuple[Any, str, Callable[[Any], None]]
 """Message type, topic and callback of a subscription."""
+
+_STAMP_REMEDIES = {
+    StampFault.ZERO: 'images have no stamp: their outputs can be paired with nothing; the driver '
+    'must set header.stamp',
+    StampFault.AHEAD: f"stamps are more than {AHEAD_TOLERANCE_S:g} s ahead of the node's clock: "
+    "synchronise the computers' clocks (chrony, PTP), or set use_sim_time for a recording",
+    StampFault.REPEATED: 'two images in a row have the same stamp: outputs cannot be told apart; '
+    'two drivers may publish on this topic (ros2 topic info -v)',
+    StampFault.BACKWARDS: 'stamps went back: a recording began anew, or the clock was set; '
+    'tracking and pairing start anew',
+}
 
 
 class Request:
@@ -103,6 +116,7 @@ class Camera:
     ) -> None:
         self.name = name
         self.account = CameraAccount()
+        self.timing = FrameTiming()
         self._node = node
         self._parameters = parameters
         self._max_pixels = parameters().max_pixels
@@ -123,7 +137,8 @@ class Camera:
         self.depth = self._depth_input(group.depth_topic) if group.depth_topic else None
         self.outputs = outputs(self.namespace)
         self.is_enabled = True
-        self._associator = ObjectAssociator() if parameters().object_tracking else None
+        self._associator: ObjectAssociator | None = None
+        self.start_time_anew()
         self._intrinsics: Intrinsics | None = None
         self._subscriptions: list[Subscription] = []
         self._depth_subscriptions: list[Subscription] = []
@@ -143,10 +158,30 @@ class Camera:
         """Whether the node is subscribed to the camera now."""
         return bool(self._subscriptions)
 
-    @property
-    def listening_s(self) -> float | None:
-        """Seconds since the node subscribed to the camera; None where it is not subscribed."""
-        return time.monotonic() - self._listening_since_s if self.is_listening else None
+    def report(self, off_state: State, node_failure: str) -> CameraReport:
+        """All that is known of the camera now.
+
+        Args:
+            off_state: what the node is, where it does not listen to the camera.
+            node_failure: why it can serve none; empty where it can.
+        """
+        listening_s = time.monotonic() - self._listening_since_s if self.is_listening else None
+        return CameraReport(
+            topic=self.image_topic,
+            account=self.account.snapshot(),
+            arrivals=self.timing.snapshot(),
+            listening_s=listening_s,
+            off_state=State.IDLE if off_state is State.ACTIVE else off_state,
+            node_failure=node_failure,
+            depth=self.depth.snapshot() if self.depth is not None else None,
+        )
+
+    def start_time_anew(self) -> None:
+        """Forgets what came before the clock jumped: nothing is compared across it."""
+        self.timing.restart()
+        if self.depth is not None:
+            self.depth.forget()
+        self._associator = ObjectAssociator() if self._parameters().object_tracking else None
 
     def listens_to_depth_as(self, is_wanted: bool) -> bool:
         """Whether depth is received exactly if it has to be, while images are or are not wanted.
@@ -171,6 +206,7 @@ class Camera:
             )
         if is_wanted != self.is_listening:
             self._listening_since_s = time.monotonic()
+            self.timing.restart()
             if self._is_compressed:
                 image = (CompressedImage, self._given_topic, self._on_compressed)
             else:
@@ -345,7 +381,16 @@ class Camera:
         else:
             self._accept(frame)
 
+    def _check_stamp(self, stamp_ns: int) -> None:
+        """Counts and reports a stamp that cannot be; the frame is used all the same."""
+        faults = self.timing.add(stamp_ns, int(self._node.get_clock().now().nanoseconds))
+        for fault in faults:
+            self._log.warning(self.name, f'{self.image_topic}: {_STAMP_REMEDIES[fault]}')
+        if StampFault.BACKWARDS in faults and self.depth is not None:
+            self.depth.turn_back(stamp_ns)  # the tracker sees it for itself, in its turn
+
     def _accept(self, frame: Frame | CompressedFrame) -> None:
+        self._check_stamp(frame.stamp_ns)
         now_s = time.monotonic()
         requests = self._take_requests()
         if not requests:

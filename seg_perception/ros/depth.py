@@ -33,6 +33,8 @@ from seg_perception.structures import Frame
 
 _NUM_RECENT = 8
 """Depth images kept for colour images that arrive after them."""
+_NEIGHBOUR_NS = 500_000_000
+"""Depth stamped later than this after a colour image that arrives with it is of another time."""
 _SILENT_AFTER_S = 1.0
 """Nobody waits for a depth camera that sent nothing for this long."""
 
@@ -164,6 +166,8 @@ class DepthInput:
         with self._arrival:
             self._received += 1
             self._last_received_s = time.monotonic()
+            if self._recent and frame.stamp_ns < self._recent[-1].stamp_ns:
+                self._recent.clear()  # time went back: those would end every search at once
             self._recent.append(frame)
             for match in list(self._open):
                 match.offer(frame, self._max_offset_ns)
@@ -192,9 +196,18 @@ class DepthInput:
         return match
 
     def forget(self) -> None:
-        """Drops the images kept, after depth was left or time jumped."""
+        """Drops the images kept, after depth was left or the clock jumped."""
         with self._arrival:
             self._recent.clear()
+
+    def turn_back(self, stamp_ns: int) -> None:
+        """Drops the images kept from before time went back to a colour image's stamp.
+
+        Depth that went back already stays.
+        """
+        with self._arrival:
+            if self._recent and self._recent[-1].stamp_ns > stamp_ns + _NEIGHBOUR_NS:
+                self._recent.clear()
 
     def locate(
         self,

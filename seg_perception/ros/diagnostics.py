@@ -1,4 +1,4 @@
-"""The node's accounts as diagnostic_msgs/DiagnosticArray."""
+"""The node's accounts as diagnostic_msgs/DiagnosticStatus."""
 
 from __future__ import annotations
 
@@ -7,55 +7,41 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from seg_perception.ros.accounting import DropReason, Snapshot
-from seg_perception.ros.depth import DepthSnapshot
+from seg_perception.ros.health import CameraReport, Health
+from seg_perception.ros.percentiles import Percentiles
 
-SILENT_AFTER_S = 3.0
-"""A camera that sent nothing for this long is reported."""
-RECENT_S = 10.0
-"""How long a dropped frame shows in a camera's level."""
-UNUSABLE = (DropReason.MALFORMED, DropReason.UNSUPPORTED)
+LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
+"""By `Level`."""
 
 
 def camera_status(
-    name: str,
-    topic: str,
-    listening_s: float | None,
-    account: Snapshot,
-    depth: DepthSnapshot | None = None,
+    name: str, report: CameraReport, health: Health, expected_rate_hz: float
 ) -> DiagnosticStatus:
-    """The status of one camera.
+    """The status of one camera; all its values are numbers.
 
     Args:
         name: full name of the status, e.g. ``'segmentation: front'``.
-        topic: the camera's image topic, shown as hardware_id.
-        listening_s: seconds since the node subscribed to it; None where it is not subscribed.
-        account: its counts and times.
-        depth: the counts of its depth images; None where it has none.
+        report: what is known of it.
+        health: what that means.
+        expected_rate_hz: what it should send; 0 where unknown.
     """
-    recent = [r for r, age_s in account.since_drop_s.items() if age_s < RECENT_S]
-    unusable = [f'{account.dropped[r]} {r.value}' for r in UNUSABLE if r in recent]
-    level, message = DiagnosticStatus.OK, f'{account.rate_hz:.1f} Hz'
-    age_s = min(s for s in (account.age_s, listening_s, math.inf) if s is not None)
-    if listening_s is None:
-        message = 'not listening: no output is wanted, or the node is disabled or inactive'
-    elif age_s > SILENT_AFTER_S:
-        level, message = DiagnosticStatus.WARN, f'no image on {topic} for {age_s:.1f} s'
-    elif DropReason.MODEL_ERROR in recent:
-        num_failed = account.dropped[DropReason.MODEL_ERROR]
-        level, message = DiagnosticStatus.ERROR, f'the model failed on {num_failed} frames'
-    elif unusable:
-        level, message = DiagnosticStatus.WARN, f'unusable frames: {", ".join(unusable)}'
-    elif depth is not None and (faults := _recent_faults(depth)):
-        level, message = DiagnosticStatus.WARN, f'{depth.topic}: {faults}'
+    account, arrivals, depth = report.account, report.arrivals, report.depth
     values = {
         'received': account.received,
         'published': account.published,
         **{f'dropped_{reason}': count for reason, count in account.dropped.items()},
         'pending': account.pending,
         'rate_hz': account.rate_hz,
-        'age_s': math.nan if account.age_s is None else account.age_s,
+        'received_rate_hz': arrivals.rate_hz,
+        'expected_rate_hz': expected_rate_hz,
+        'stamp_rate_hz': arrivals.stamp_rate_hz,
+        'age_s': _or_nan(account.age_s),
+        'since_publish_s': _or_nan(account.since_publish_s),
         **_percentile_values('latency', account.latency_ms),
+        **_percentile_values('age_on_arrival', arrivals.age_ms),
+        **_jitter_values('jitter', arrivals.jitter_ms),
+        **_jitter_values('stamp_jitter', arrivals.stamp_jitter_ms),
+        **{f'stamps_{fault}': count for fault, count in arrivals.faults.items()},
     }
     for stage, percentiles_ms in account.stages_ms.items():
         values |= _percentile_values(f'stage_{stage}', percentiles_ms)
@@ -66,7 +52,24 @@ def camera_status(
             'boxes_unsupported': depth.unsupported,
         }
         values |= {f'depth_{fault}': count for fault, count in depth.faults.items()}
-    return make_status(name, level, message, values, hardware_id=topic)
+    return make_status(name, LEVELS[health.level], health.message, values, report.topic)
+
+
+def heartbeat_status(name: str, report: CameraReport, health: Health) -> DiagnosticStatus:
+    """What a consumer of a camera's outputs needs to know, many times a second.
+
+    Its level is STALE where nothing is wrong and yet nothing is published.
+    """
+    level = LEVELS[health.level]
+    if not health.state.is_publishing and not health.level:
+        level = DiagnosticStatus.STALE
+    values = {
+        'state': health.state.value,
+        'last_stamp_ns': report.account.last_stamp_ns,
+        'since_publish_s': _or_nan(report.account.since_publish_s),
+        'rate_hz': report.account.rate_hz,
+    }
+    return make_status(name, level, health.message, values, report.topic)
 
 
 def make_status(
@@ -86,19 +89,19 @@ def make_status(
     )
 
 
-def _recent_faults(depth: DepthSnapshot) -> str:
-    """Why images had no depth lately; empty where all had."""
-    recent = [fault for fault, age_s in depth.since_fault_s.items() if age_s < RECENT_S]
-    return ', '.join(f'{depth.faults[fault]} images with depth {fault}' for fault in recent)
-
-
-def _percentile_values(
-    prefix: str, percentiles_ms: tuple[float, float, float]
-) -> dict[str, float]:
+def _percentile_values(prefix: str, percentiles_ms: Percentiles) -> dict[str, float]:
     return {
         f'{prefix}_{name}_ms': value
         for name, value in zip(('p50', 'p95', 'p99'), percentiles_ms, strict=True)
     }
+
+
+def _jitter_values(prefix: str, jitter_ms: tuple[float, float]) -> dict[str, float]:
+    return {f'{prefix}_mean_ms': jitter_ms[0], f'{prefix}_max_ms': jitter_ms[1]}
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _text(value: object) -> str:

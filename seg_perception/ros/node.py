@@ -12,10 +12,11 @@ from collections.abc import Generator
 from functools import partial
 from typing import NoReturn
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -25,8 +26,9 @@ from seg_perception.errors import ConfigurationError, SegPerceptionError
 from seg_perception.pipeline import Segmenter
 from seg_perception.ros import params
 from seg_perception.ros.camera import Camera, Job, Request
-from seg_perception.ros.diagnostics import camera_status, make_status
+from seg_perception.ros.clock import ClockWatch
 from seg_perception.ros.grasp_outputs import check_target
+from seg_perception.ros.health import State
 from seg_perception.ros.intake import Intake
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
@@ -34,6 +36,7 @@ from seg_perception.ros.memory import keep_freed_memory, return_freed_memory
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.outputs import CameraOutputs, output_table
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node
+from seg_perception.ros.reporting import NodeReport, Reporter
 from seg_perception.ros.worker import SegmentationWorker
 
 LISTEN_PERIOD_S = 0.1
@@ -61,7 +64,8 @@ class SegmentationNode(LifecycleNode):
         self._is_enabled = True
         self._failure = ''
         self._log = ThrottledLog(self.get_logger())
-        self._intake = Intake(self.context, self._look_who_listens, LISTEN_PERIOD_S, self._log)
+        self._clock_watch = ClockWatch()
+        self._intake = Intake(self.context, self._look_around, LISTEN_PERIOD_S, self._log)
         self._transforms = Transforms(self)
         self._settings = params.declare(self)
         self._answer_impossible_transitions()
@@ -74,13 +78,13 @@ class SegmentationNode(LifecycleNode):
             self._on_segment,
             callback_group=ReentrantCallbackGroup(),
         )
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self.create_timer(
-            self._settings.diagnostics_period_s, self._publish_diagnostics
-        )
+        self._reporter = Reporter(self, self._report_all)
         self._listeners_changed = self.create_guard_condition(self._listen_where_wanted)
         if self._settings.autostart:
-            self._autostart_timer = self.create_timer(0.0, self._autostart)
+            # On the steady clock: sim time may stand still at 0.
+            self._autostart_timer = self.create_timer(
+                0.0, self._autostart, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            )
 
     # Lifecycle
 
@@ -138,10 +142,6 @@ class SegmentationNode(LifecycleNode):
     def _configure(self) -> None:
         self._release()
         self._settings = parameters = params.load(self)
-        self.destroy_timer(self._diagnostics_timer)
-        self._diagnostics_timer = self.create_timer(
-            parameters.diagnostics_period_s, self._publish_diagnostics
-        )
         _require_vision_msgs()
         start_s = time.monotonic()
         self._segmenter = segmenter = Segmenter(
@@ -183,6 +183,7 @@ class SegmentationNode(LifecycleNode):
                     f'{camera.namespace}: give their image topics different namespaces'
                 )
             taken[camera.namespace] = name
+        self._reporter.open()
         loaded_s = time.monotonic() - start_s
         what = ', '.join(f'{key} {value}' for key, value in segmenter.description().items())
         self.get_logger().info(f'loaded in {loaded_s:.1f} s: {what}')
@@ -236,6 +237,7 @@ class SegmentationNode(LifecycleNode):
 
     def _release(self) -> None:
         """Removes publishers and model."""
+        self._reporter.close()
         for camera in self._cameras.values():
             camera.close()
         self._cameras = {}
@@ -305,8 +307,19 @@ class SegmentationNode(LifecycleNode):
 
     # Timers
 
+    def _look_around(self) -> None:
+        """Looks at the clock and at who listens to the outputs; runs in the intake."""
+        is_sim = bool(getattr(self.get_clock(), 'ros_time_is_active', False))
+        jump_s = self._clock_watch.look(self._now_ns(), time.monotonic_ns(), is_sim=is_sim)
+        if jump_s is not None:
+            text = f'jumped by {jump_s:+.1f} s: tracking and pairing start anew'
+            self._log.warning('clock', text)
+            for camera in self._cameras.values():
+                camera.start_time_anew()
+        self._look_who_listens()
+
     def _look_who_listens(self) -> None:
-        """Asks the executor to subscribe or leave where that is due; runs in the intake."""
+        """Asks the executor to subscribe or leave where that is due."""
         for camera in self._cameras.values():
             is_wanted = camera.wants_images(is_lazy=self._settings.lazy)
             if is_wanted != camera.is_listening or not camera.listens_to_depth_as(is_wanted):
@@ -320,31 +333,20 @@ class SegmentationNode(LifecycleNode):
         for camera in self._cameras.values():
             camera.listen(camera.wants_images(is_lazy=self._settings.lazy))
 
-    def _publish_diagnostics(self) -> None:
-        now = self.get_clock().now().to_msg()
-        name = self.get_name()
-        level, message = DiagnosticStatus.OK, 'active' if self._is_enabled else 'disabled'
-        if self._failure:
-            level, message = DiagnosticStatus.ERROR, self._failure
-        elif self._worker is None:
-            level, message = DiagnosticStatus.WARN, 'inactive'
-        elif not (self._worker.is_alive() and self._intake.is_alive()):
-            level, message = DiagnosticStatus.ERROR, 'a thread ended: restart the node'
-        about = self._segmenter.description() if self._segmenter is not None else {}
-        statuses = [make_status(f'{name}: device', level, message, about)]
-        for camera in self._cameras.values():
-            statuses.append(
-                camera_status(
-                    f'{name}: {camera.name}',
-                    camera.image_topic,
-                    camera.listening_s,
-                    camera.account.snapshot(),
-                    camera.depth.snapshot() if camera.depth is not None else None,
-                )
-            )
-        array = DiagnosticArray(status=statuses)
-        array.header.stamp = now
-        self._diagnostics.publish(array)
+    def _report_all(self) -> NodeReport:
+        is_active = self._worker is not None
+        failure = self._failure
+        if self._worker is not None and not (self._worker.is_alive() and self._intake.is_alive()):
+            failure = failure or 'a thread ended: restart the node'
+        state = State.ACTIVE if self._is_enabled else State.DISABLED
+        return NodeReport(
+            parameters=self._settings,
+            state=state if is_active else State.INACTIVE,
+            failure=failure,
+            model=self._segmenter.description() if self._segmenter is not None else {},
+            clock=self._clock_watch.snapshot(),
+            cameras=tuple(self._cameras.values()),
+        )
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -17,9 +17,7 @@ from seg_perception.errors import ConfigurationError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS
 from seg_perception.models import DEFAULT_MODEL
 from seg_perception.ros.options import (
-    Meaning,
     checked,
-    constraints,
     declare_one,
     option,
     report_unknown,
@@ -66,6 +64,13 @@ class CameraParameters:
     max_rate_hz: float = option(
         0.0,
         'Frames per second at most; 0 for as many as the model can do.',
+        minimum=0.0,
+        maximum=1000.0,
+        is_live=True,
+    )
+    expected_rate_hz: float = option(
+        0.0,
+        'Frames per second the camera should send, see rate_thresholds; 0 where unknown.',
         minimum=0.0,
         maximum=1000.0,
         is_live=True,
@@ -245,8 +250,8 @@ class Parameters:
     )
     max_frame_age_s: float = option(
         0.0,
-        'Frames older than this when the model is free are dropped as stale, seconds; 0 for '
-        'no limit.',
+        'Frames with stamps farther than this from now when the model is free are dropped as '
+        'stale, seconds; 0 for no limit.',
         minimum=0.0,
         maximum=3600.0,
         is_live=True,
@@ -265,6 +270,30 @@ class Parameters:
     )
     diagnostics_period_s: float = option(
         1.0, 'Seconds between messages on /diagnostics.', minimum=0.1, maximum=3600.0
+    )
+    status_period_s: float = option(
+        0.5, "Seconds between messages on each camera's status topic.", minimum=0.05, maximum=60.0
+    )
+    silence_thresholds_s: tuple[float, ...] = option(
+        (3.0, 10.0),
+        'A camera silent for longer is a warning and an error, seconds; 0 for never.',
+        minimum=0.0,
+        maximum=3600.0,
+        is_live=True,
+    )
+    rate_thresholds: tuple[float, ...] = option(
+        (0.7, 0.3),
+        'Shares of expected_rate_hz below which the rate received is a warning and an error.',
+        minimum=0.0,
+        maximum=1.0,
+        is_live=True,
+    )
+    age_thresholds_s: tuple[float, ...] = option(
+        (1.0, 0.0),
+        'Images that arrive older than this are a warning and an error, seconds; 0 for never.',
+        minimum=0.0,
+        maximum=3600.0,
+        is_live=True,
     )
     camera: Mapping[str, CameraParameters] = field(default_factory=dict)
 
@@ -318,6 +347,7 @@ def load(node: Node) -> Parameters:
         groups[camera] = _read(node, CameraParameters, f'{camera}.')
     parameters = dataclasses.replace(parameters, camera=groups)
     _check_sizes(parameters)
+    _check_thresholds(parameters)
     return parameters
 
 
@@ -354,6 +384,7 @@ def changed(parameters: Parameters, changes: Mapping[str, Any], *, is_loaded: bo
     parameters = dataclasses.replace(parameters, **values, camera=groups)
     _check_cameras(parameters.cameras)
     _check_sizes(parameters)
+    _check_thresholds(parameters)
     return parameters
 
 
@@ -374,6 +405,20 @@ def _check_sizes(parameters: Parameters) -> None:
             )
 
 
+def _check_thresholds(parameters: Parameters) -> None:
+    for name, grows in (
+        ('silence_thresholds_s', True),
+        ('age_thresholds_s', True),
+        ('rate_thresholds', False),
+    ):
+        warn, error = getattr(parameters, name)
+        if all((warn, error)) and (warn > error if grows else warn < error):
+            raise ConfigurationError(
+                f'parameter {name}: expected [warning, error], the error being the '
+                f'{"larger" if grows else "smaller"}, got {[warn, error]}'
+            )
+
+
 def _read(node: Node, table: type[Table], prefix: str) -> Table:
     return table(
         **{
@@ -381,48 +426,3 @@ def _read(node: Node, table: type[Table], prefix: str) -> Table:
             for name, default, meaning in rows(table)
         }
     )
-
-
-def to_yaml() -> str:
-    """The text of ``config/segmentation.yaml``: every parameter with its default."""
-    lines = [
-        '# Parameters of segmentation_node with their defaults.',
-        '# Made by: seg-perception params --format yaml',
-        '/**:',
-        '  ros__parameters:',
-    ]
-    for table, prefix, indent in ((Parameters, '', 4), (CameraParameters, 'camera', 6)):
-        if prefix:
-            lines.append(f'{" " * (indent - 2)}{prefix}:')
-        for name, default, meaning in rows(table):
-            lines.append(f'{" " * indent}# {_describe(meaning)}')
-            text = _yaml_value(default).replace('<camera>', 'camera')
-            lines.append(f'{" " * indent}{name}: {text}')
-    return '\n'.join(lines) + '\n'
-
-
-def to_markdown() -> str:
-    """The parameter table of the documentation."""
-    lines = ['| parameter | default | live | meaning |', '|---|---|---|---|']
-    for table, prefix in ((Parameters, ''), (CameraParameters, '<camera>.')):
-        for name, default, meaning in rows(table):
-            lines.append(
-                f'| `{prefix}{name}` | `{_yaml_value(default)}` | '
-                f'{"yes" if meaning.is_live else ""} | {_describe(meaning)} |'
-            )
-    return '\n'.join(lines) + '\n'
-
-
-def _describe(meaning: Meaning) -> str:
-    allowed = constraints(meaning)
-    return meaning.description + (f' {allowed[0].upper()}{allowed[1:]}.' if allowed else '')
-
-
-def _yaml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return '[' + ', '.join(_yaml_value(item) for item in value) + ']'
-    if isinstance(value, str):
-        return f"'{value}'"
-    return str(value)

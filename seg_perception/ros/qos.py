@@ -5,6 +5,7 @@ Functions, because rclpy writes QoS override parameters into the profile it is g
 
 from __future__ import annotations
 
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 
@@ -21,6 +22,16 @@ def output() -> QoSProfile:
 def latched() -> QoSProfile:
     """For what late joiners must learn too, such as the class table."""
     return _newest(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def heartbeat(period_s: float) -> QoSProfile:
+    """For what is worth something only while it comes, and is offered with a deadline.
+
+    Not latched: a late joiner would take the last word of a dead node for the truth.
+    """
+    profile = _newest(ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+    profile.deadline = Duration(seconds=2.0 * period_s)
+    return profile
 
 
 def _newest(reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:

@@ -110,7 +110,7 @@ class SegmentationWorker(threading.Thread):
         """Decides whether a frame is worth the model's time, and decodes it."""
         start_s = time.monotonic()
         age_s = (self._now_ns() - job.frame.stamp_ns) * 1e-9
-        if 0.0 < parameters.max_frame_age_s < age_s:
+        if 0.0 < parameters.max_frame_age_s < abs(age_s):
             self._drop(
                 camera,
                 job,
@@ -179,7 +179,9 @@ class SegmentationWorker(threading.Thread):
         stages_ms = {**task.stages_ms, **result.timings_ms}
         stages_ms['decode'] = task.stages_ms['decode']
         stages_ms['publish'] = (time.monotonic() - start_s) * 1e3
-        camera.account.publish((self._now_ns() - result.stamp_ns) * 1e-6, stages_ms)
+        latency_ms = (self._now_ns() - result.stamp_ns) * 1e-6
+        is_known = result.stamp_ns and latency_ms >= 0.0
+        camera.account.publish(result.stamp_ns, latency_ms if is_known else None, stages_ms)
 
     def _fail(self, camera: Camera, job: Job, error: Exception) -> None:
         """Counts a frame that was lost to an error and says why."""

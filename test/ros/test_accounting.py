@@ -18,7 +18,7 @@ def test_received_is_published_and_dropped_and_pending(events, num_pending):
         account.receive()
     for event in events:
         if event == 'publish':
-            account.publish(1.0, {'infer': 0.5})
+            account.publish(1, 1.0, {'infer': 0.5})
         else:
             account.drop(event)
     now = account.snapshot()
@@ -36,7 +36,7 @@ def test_percentiles_and_rate():
     assert all(math.isnan(value) for value in empty.latency_ms)
     for latency_ms in range(101):
         account.receive()
-        account.publish(float(latency_ms), {'infer': 2.0 * latency_ms})
+        account.publish(1, float(latency_ms), {'infer': 2.0 * latency_ms})
     now = account.snapshot()
     assert now.latency_ms == pytest.approx((50.0, 95.0, 99.0))
     assert now.stages_ms['infer'] == pytest.approx((100.0, 190.0, 198.0))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from seg_perception.errors import ConfigurationError
-from seg_perception.ros import params
+from seg_perception.ros import params, params_text
 from seg_perception.ros.options import rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,18 +18,18 @@ NOW = params.Parameters(camera={'camera': params.CameraParameters()})
 
 def test_the_shipped_file_says_what_the_table_says():
     shipped = (ROOT / 'config' / 'segmentation.yaml').read_text()
-    assert shipped == params.to_yaml(), 'seg-perception params > config/segmentation.yaml'
+    assert shipped == params_text.to_yaml(), 'seg-perception params > config/segmentation.yaml'
 
 
 def test_the_documented_table_says_what_the_table_says():
     documented = (ROOT / 'docs' / 'segmentation_node.md').read_text()
-    assert params.to_markdown() in documented, (
+    assert params_text.to_markdown() in documented, (
         'put the output of seg-perception params --format markdown into docs/segmentation_node.md'
     )
 
 
 def test_the_shipped_file_holds_the_defaults():
-    values = yaml.safe_load(params.to_yaml())['/**']['ros__parameters']
+    values = yaml.safe_load(params_text.to_yaml())['/**']['ros__parameters']
     group = values.pop('camera')
     as_lists = {
         name: list(default) if isinstance(default, tuple) else default
