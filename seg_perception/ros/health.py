@@ -85,7 +85,7 @@ class Health:
 
 
 def judge(report: CameraReport, parameters: Parameters, camera: CameraParameters) -> Health:
-    """The worst of what is wrong, the first of what is equally bad.
+    """The worst of what is wrong; all of what is equally bad is told.
 
     Args:
         report: of the camera.
@@ -102,8 +102,13 @@ def judge(report: CameraReport, parameters: Parameters, camera: CameraParameters
         }
         return Health(Level.OK, report.off_state, reasons[report.off_state])
     findings = list(_findings(report, report.listening_s, parameters, camera))
-    fine = Health(Level.OK, State.ACTIVE, f'{report.account.rate_hz:.1f} Hz')
-    return max([fine, *findings], key=lambda finding: finding.level)
+    if not findings:
+        return Health(Level.OK, State.ACTIVE, f'{report.account.rate_hz:.1f} Hz')
+    level = max(finding.level for finding in findings)
+    worst = [finding for finding in findings if finding.level is level]
+    stopped = [finding.state for finding in worst if not finding.state.is_publishing]
+    state = stopped[0] if stopped else State.ACTIVE
+    return Health(level, state, '; '.join(finding.message for finding in worst))
 
 
 def _findings(
