@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seg_perception.backends import ModelOutput, RunOptions, load_backend
+from seg_perception.backends import InstanceOutput, ModelOutput, RunOptions, load_backend
 from seg_perception.backends.failures import translated
 from seg_perception.backends.torch_eager import use_threads
 from seg_perception.device_queue import Download, StageClock
@@ -24,9 +24,17 @@ from seg_perception.errors import ConfigurationError, InferenceError, InputError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
 from seg_perception.imaging.preprocess import Preprocessor, ResizeGeometry
 from seg_perception.models import DEFAULT_MODEL, ModelCard, resolve
-from seg_perception.postprocess import GridSampler
+from seg_perception.postprocess import GridSampler, label_objects, objects_of_owners
 from seg_perception.postprocess.label_images import LabelRules, label_images
-from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
+from seg_perception.structures import (
+    U8,
+    ClassTable,
+    CompressedFrame,
+    Frame,
+    Labels,
+    Objects,
+    Segmentation,
+)
 
 Image = Frame | CompressedFrame | npt.NDArray[np.uint8]
 
@@ -105,7 +113,7 @@ class Segmenter:
             # A network of one size cannot follow the image's aspect; padding keeps it.
             size_hw, resize = fixed_hw, 'letterbox' if resize == 'fit' else resize
         bgr = card.input.channel_order == 'bgr'
-        mean, std = card.input.mean_rgb, card.input.std_rgb
+        mean, std, pad = card.input.mean_rgb, card.input.std_rgb, card.input.pad_rgb
         self._preprocessor = Preprocessor(
             size_hw,
             resize,
@@ -116,6 +124,7 @@ class Segmenter:
             self._backend.device,
             self._backend.dtype,
             self._backend.channels_last,
+            pad_C=pad[::-1] if pad is not None and bgr else pad,
             max_pixels=max_pixels,
         )
 
@@ -175,6 +184,7 @@ class Segmenter:
         images: Sequence[Image],
         *,
         confidence: bool = True,
+        objects: bool = True,
         output_size_hw: tuple[int, int] | None = None,
     ) -> list[Segmentation]:
         """Segments images of any sizes and encodings, batched where their input sizes agree.
@@ -182,25 +192,30 @@ class Segmenter:
         Args:
             images: frames, compressed frames, or RGB arrays of shape (Y, X, 3), uint8.
             confidence: whether to compute confidence too.
+            objects: whether to tell objects apart too, where the model does.
             output_size_hw: size of the results; each image's own where None.
 
         Returns:
             One result per image, in order; arrays are the caller's to keep. Labels are exactly
             the argmax of the bilinearly upsampled logits; confidence is the winning softmax
-            probability on the model's grid, upsampled bilinearly.
+            probability on the model's grid, upsampled bilinearly. Of a model that gives objects
+            they are the class and the score of the object at each pixel.
 
         Raises:
             InputError: an image cannot be used; none is segmented then.
             InferenceError: the model failed, or gave something that is not a number.
             ConfigurationError: ``output_size_hw`` cannot be.
         """
-        return self.start(images, confidence=confidence, output_size_hw=output_size_hw).results()
+        return self.start(
+            images, confidence=confidence, objects=objects, output_size_hw=output_size_hw
+        ).results()
 
     def start(
         self,
         images: Sequence[Image],
         *,
         confidence: bool = True,
+        objects: bool = True,
         output_size_hw: tuple[int, int] | None = None,
     ) -> PendingSegmentations:
         """Begins what `segment` does; on a GPU it does not wait for the device.
@@ -210,6 +225,7 @@ class Segmenter:
         Args:
             images: see `segment`; their bytes are free on return.
             confidence: see `segment`.
+            objects: see `segment`.
             output_size_hw: see `segment`.
 
         Returns:
@@ -229,7 +245,7 @@ class Segmenter:
         clock = StageClock(self.device)
         with clock.host_stage('decode'):
             frames = [self._to_frame(image) for image in images]
-        parts: list[tuple[list[int], Download]] = []
+        parts: list[_Part] = []
         with torch.inference_mode():
             with clock.stage('preprocess'):
                 batches = self._preprocessor(frames)
@@ -239,9 +255,13 @@ class Segmenter:
                         output = self._backend.infer(batch_B3HW[part])
                     with clock.stage('postprocess'):
                         parts += [
-                            ([indices[part][i] for i in members], Download(tensors, self._stream))
+                            _Part(
+                                [indices[part][i] for i in members],
+                                tuple(tensors),
+                                Download(list(tensors.values()), self._stream),
+                            )
                             for members, tensors in self._finish(
-                                output, geometries[part], confidence, output_size_hw
+                                output, geometries[part], confidence, objects, output_size_hw
                             )
                         ]
         return PendingSegmentations(self.card, frames, parts, clock)
@@ -251,6 +271,7 @@ class Segmenter:
         batches: Iterable[Sequence[Image]],
         *,
         confidence: bool = True,
+        objects: bool = True,
         output_size_hw: tuple[int, int] | None = None,
     ) -> Iterator[list[Segmentation]]:
         """Segments one batch after the other, each while the one before is on its way back.
@@ -260,6 +281,7 @@ class Segmenter:
         Args:
             batches: images as `segment` takes them.
             confidence: see `segment`.
+            objects: see `segment`.
             output_size_hw: see `segment`.
 
         Raises:
@@ -267,7 +289,9 @@ class Segmenter:
         """
         pending: PendingSegmentations | None = None
         for images in batches:
-            started = self.start(images, confidence=confidence, output_size_hw=output_size_hw)
+            started = self.start(
+                images, confidence=confidence, objects=objects, output_size_hw=output_size_hw
+            )
             if pending is not None:
                 yield pending.results()
             pending = started
@@ -340,14 +364,26 @@ class Segmenter:
         output: ModelOutput,
         geometries: Sequence[ResizeGeometry],
         wants_confidence: bool,
+        wants_objects: bool,
         output_size_hw: tuple[int, int] | None,
-    ) -> Iterator[tuple[list[int], list[torch.Tensor]]]:
+    ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
         """Results of the images of a batch, on a GPU those of one geometry together.
 
         Yields:
-            The images' positions in the batch, and labels (B, Y, X), whether scores were not
-            numbers, and confidence (B, Y, X) where it is wanted and known.
+            The images' positions in the batch, and by name labels (B, Y, X), whether scores were
+            not numbers, confidence (B, Y, X) where it is wanted and known, and what objects are
+            made of where the model gives them.
         """
+        if output.instances is not None:
+            for i, (found, geometry) in enumerate(zip(output.instances, geometries, strict=True)):
+                output_hw = output_size_hw or geometry.source_hw
+                yield (
+                    [i],
+                    self._finish_objects(
+                        found, geometry, wants_confidence, wants_objects, output_hw
+                    ),
+                )
+            return
         groups: dict[ResizeGeometry, list[int]] = {}
         for i, geometry in enumerate(geometries):
             groups.setdefault(geometry, []).append(i)
@@ -370,16 +406,14 @@ class Segmenter:
         geometry: ResizeGeometry,
         wants_confidence: bool,
         output_hw: tuple[int, int],
-    ) -> list[torch.Tensor]:
+    ) -> dict[str, torch.Tensor]:
         is_row = members == list(range(members[0], members[-1] + 1))
         chosen = slice(members[0], members[-1] + 1) if is_row else members  # a view, or a copy
         if output.labels_BHW is not None:
             labels_BHW = output.labels_BHW[chosen]
             sampler = self._sampler(tuple(labels_BHW.shape[1:]), geometry, output_hw)
             labels_BYX = torch.stack([sampler.nearest(labels_HW) for labels_HW in labels_BHW])
-            is_small = self.classes.label_dtype == np.uint8
-            labels_BYX = labels_BYX.to(torch.uint8 if is_small else torch.uint16)
-            return [labels_BYX, torch.zeros(1, dtype=torch.int32, device=self.device)]
+            return {'labels': labels_BYX.to(self._label_dtype)}
         assert output.logits_BCHW is not None
         logits_BCHW = output.logits_BCHW[chosen]
         sampler = self._sampler(tuple(logits_BCHW.shape[2:]), geometry, output_hw)
@@ -391,8 +425,41 @@ class Segmenter:
             wants_confidence,
         )
         made = label_images(logits_BCHW, sampler, rules)
-        confidence = [] if made.confidence_BYX is None else [made.confidence_BYX]
-        return [made.labels_BYX, made.is_nan, *confidence]
+        tensors = {'labels': made.labels_BYX, 'is_nan': made.is_nan}
+        if made.confidence_BYX is not None:
+            tensors['confidence'] = made.confidence_BYX
+        return tensors
+
+    def _finish_objects(
+        self,
+        found: InstanceOutput,
+        geometry: ResizeGeometry,
+        wants_confidence: bool,
+        wants_objects: bool,
+        output_hw: tuple[int, int],
+    ) -> dict[str, torch.Tensor]:
+        sampler = self._sampler(tuple(found.mask_logits_NHW.shape[1:]), geometry, output_hw)
+        options = self.card.output.options
+        made = label_objects(
+            found,
+            sampler,
+            self.classes,
+            thing_ids=[self.classes.id_of(name) for name in options.thing_classes],
+            confidence=wants_confidence,
+            confidence_threshold=self.confidence_threshold,
+            overlap_threshold=options.overlap_threshold,
+        )
+        tensors = {'labels': made.labels_YX.to(self._label_dtype)[None]}
+        if made.confidence_YX is not None:
+            tensors['confidence'] = made.confidence_YX[None]
+        if wants_objects:
+            tensors['owners'] = made.owners_YX.to(torch.uint16)
+            tensors |= {'class_ids': found.class_ids_N, 'scores': found.scores_N}
+        return tensors
+
+    @property
+    def _label_dtype(self) -> torch.dtype:
+        return torch.uint8 if self.classes.label_dtype == np.uint8 else torch.uint16
 
     def _sampler(
         self, grid_hw: tuple[int, ...], geometry: ResizeGeometry, output_hw: tuple[int, int]
@@ -413,14 +480,30 @@ class Segmenter:
         return sampler
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Part:
+    """Results of some images of one size, on their way to the host.
+
+    Attributes:
+        indices: which images.
+        names: what the arrays are that come: labels (B, Y, X); whether scores were not numbers;
+            confidence (B, Y, X); owners (Y, X), class_ids (N,) and scores (N,) of the objects of
+            a single image.
+        download: brings them.
+    """
+
+    indices: list[int]
+    names: tuple[str, ...]
+    download: Download
+
+
 class PendingSegmentations:
     """Images that a `Segmenter` has begun to segment.
 
     Args:
         card: the model's.
         frames: the images.
-        parts: positions of images and, on their way to the host, their labels, whether their
-            scores were not numbers, and confidence where it is wanted and known.
+        parts: results on their way to the host.
         clock: times the stages.
     """
 
@@ -428,7 +511,7 @@ class PendingSegmentations:
         self,
         card: ModelCard,
         frames: Sequence[Frame],
-        parts: Sequence[tuple[list[int], Download]],
+        parts: Sequence[_Part],
         clock: StageClock,
     ) -> None:
         self._card = card
@@ -442,28 +525,34 @@ class PendingSegmentations:
         Raises:
             InferenceError: the model failed, or gave something that is not a number.
         """
-        arrays: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] = {}
+        made: dict[int, tuple[Labels, U8 | None, Objects | None]] = {}
         with self._clock.host_stage('download'), translated(self._card.name, 'on its device'):
-            for indices, download in self._parts:
-                labels_BYX, is_nan, *confidence = download.arrays()
-                if is_nan.any():
+            for part in self._parts:
+                arrays = dict(zip(part.names, part.download.arrays(), strict=True))
+                if arrays.get('is_nan', np.False_).any():
                     raise InferenceError(
                         f'{self._card.name}: expected numbers, got NaN; try precision fp32, and '
                         f'check the weights'
                     )
-                for position, index in enumerate(indices):
-                    confidence_YX = confidence[0][position] if confidence else None
-                    arrays[index] = labels_BYX[position], confidence_YX
+                objects = None
+                if 'owners' in arrays:
+                    scores_N = arrays['scores'].clip(0.0, 1.0)
+                    objects = objects_of_owners(arrays['owners'], arrays['class_ids'], scores_N)
+                confidence_BYX = arrays.get('confidence')
+                for position, index in enumerate(part.indices):
+                    confidence_YX = None if confidence_BYX is None else confidence_BYX[position]
+                    made[index] = arrays['labels'][position], confidence_YX, objects
         timings_ms = self._clock.timings_ms()
         return [
             Segmentation(
-                labels_YX=arrays[i][0],
-                confidence_YX=arrays[i][1],
+                labels_YX=made[i][0],
+                confidence_YX=made[i][1],
                 classes=self._card.classes,
                 timings_ms=timings_ms,
                 stamp_ns=frame.stamp_ns,
                 frame_id=frame.frame_id,
                 camera=frame.camera,
+                objects=made[i][2],
             )
             for i, frame in enumerate(self._frames)
         ]

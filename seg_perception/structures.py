@@ -20,6 +20,9 @@ UNLABELED_IDS = (255, 65535)
 """Class id of a pixel nobody vouches for, in 8- and 16-bit label images (the convention of
 vision_msgs/LabelInfo)."""
 
+MAX_OBJECTS = 65535
+"""As many ids as a 16-bit image holds beside 0."""
+
 BACKGROUND_NAMES = frozenset({'background', '__background__', 'other', 'unlabeled', 'void'})
 """Class names that mean that nothing in particular was found."""
 
@@ -169,6 +172,12 @@ class ClassTable:
                 f"no class '{name}'; this model has: {', '.join(self.names)}"
             ) from None
 
+    @property
+    def nothing_id(self) -> int:
+        """Label of what none of a model's objects covers: its background class, else unlabeled."""
+        ids = (i for i, name in enumerate(self.names) if name in BACKGROUND_NAMES)
+        return next(ids, self.unlabeled_id)
+
     def palette_rgb(self) -> U8:
         """Colour of every possible label value, shape (256 or 65536, 3); black where no class."""
         palette = np.zeros((np.iinfo(self.label_dtype).max + 1, 3), np.uint8)
@@ -182,13 +191,16 @@ class Segmentation:
 
     Attributes:
         labels_YX: class id per pixel, uint8 (uint16 above 255 classes), C-contiguous.
-        confidence_YX: winning softmax probability per pixel as 0–255, same shape; None where it
-            was not asked for or the model gives no scores.
+        confidence_YX: winning softmax probability per pixel as 0–255, same shape; of models that
+            give objects the object's score, 0 where there is none; None where it was not asked
+            for or the model gives no scores.
         classes: what the ids mean.
         timings_ms: wall time by stage; a batch's stages count whole for each of its frames.
         stamp_ns: the frame's, unchanged.
         frame_id: the frame's, unchanged.
         camera: the frame's, unchanged.
+        objects: as the model tells them apart; None where it does not or they were not asked
+            for (``postprocess.find_objects`` then finds connected regions).
     """
 
     labels_YX: Labels
@@ -198,6 +210,7 @@ class Segmentation:
     stamp_ns: int = 0
     frame_id: str = ''
     camera: str = ''
+    objects: Objects | None = None
 
     def mask(self, *names: str) -> U8:
         """Where any of the named classes is: 255 there, 0 elsewhere, shape (Y, X).

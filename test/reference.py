@@ -262,3 +262,72 @@ def mean_iou(
         if union:
             ious.append(intersection / union)
     return sum(ious) / len(ious)
+
+
+def own_pixels(
+    masks: npt.NDArray[np.generic],
+    scores: list[float],
+    boxes: list[tuple[float, float, float, float]] | None,
+    input_hw: tuple[int, int],
+    content_hw: tuple[int, int],
+    offset_yx: tuple[int, int],
+    output_hw: tuple[int, int],
+    masks_tile_boxes: bool = False,
+) -> npt.NDArray[np.int64]:
+    """Which object each pixel belongs to, counted from 1: the surest whose mask is positive."""
+    owners = np.zeros(output_hw, np.int64)
+    sampled = [
+        sample_grid(mask, input_hw, content_hw, offset_yx, output_hw, False) for mask in masks
+    ]
+    for y in range(output_hw[0]):
+        for x in range(output_hw[1]):
+            in_y = (y + 0.5) / output_hw[0] * content_hw[0] + offset_yx[0]
+            in_x = (x + 0.5) / output_hw[1] * content_hw[1] + offset_yx[1]
+            best = -1.0
+            for n, mask in enumerate(masks):
+                value = sampled[n][y, x]
+                if boxes is not None:
+                    left, top, right, bottom = boxes[n]
+                    if not (left <= in_x < right and top <= in_y < bottom):
+                        continue
+                    if masks_tile_boxes:
+                        row = (in_y - top) / (bottom - top) * mask.shape[0] - 0.5
+                        column = (in_x - left) / (right - left) * mask.shape[1] - 0.5
+                        value = _between(mask, row, column)
+                if value > 0 and scores[n] > best:
+                    best, owners[y, x] = scores[n], n + 1
+    return owners
+
+
+def share_pixels(
+    masks: npt.NDArray[np.generic],
+    scores: list[float],
+    overlap_threshold: float,
+    input_hw: tuple[int, int],
+    content_hw: tuple[int, int],
+    offset_yx: tuple[int, int],
+    output_hw: tuple[int, int],
+) -> npt.NDArray[np.int64]:
+    """Panoptic: every pixel to the highest score times probability; mostly hidden ones go."""
+    weighted = [
+        score * sample_grid(mask, input_hw, content_hw, offset_yx, output_hw, False)
+        for mask, score in zip(1 / (1 + np.exp(-masks)), scores, strict=True)
+    ]
+    owners = np.zeros(output_hw, np.int64)
+    for y in range(output_hw[0]):
+        for x in range(output_hw[1]):
+            values = [mask[y, x] for mask in weighted]
+            owners[y, x] = values.index(max(values)) + 1 if values else 0
+    for n, mask in enumerate(weighted):
+        own_area = (mask >= 0.5).sum()
+        if own_area == 0 or (owners == n + 1).sum() <= overlap_threshold * own_area:
+            owners[owners == n + 1] = 0
+    return owners
+
+
+def _between(values_HW: npt.NDArray[np.generic], row: float, column: float) -> float:
+    return sum(
+        row_weight * column_weight * float(values_HW[i, j])
+        for i, row_weight in _two_nearest(row, values_HW.shape[0])
+        for j, column_weight in _two_nearest(column, values_HW.shape[1])
+    )

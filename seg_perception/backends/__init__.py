@@ -11,6 +11,7 @@ from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.protocol import (
     Backend,
     EngineName,
+    InstanceOutput,
     ModelOutput,
     Precision,
     RunOptions,
@@ -25,6 +26,7 @@ __all__ = [
     'Backend',
     'Engine',
     'EngineName',
+    'InstanceOutput',
     'ModelOutput',
     'Precision',
     'RunOptions',

@@ -14,7 +14,7 @@ import torch
 from seg_perception.backends.batches import check_batch, filled_up
 from seg_perception.backends.devices import select_device
 from seg_perception.backends.failures import translated
-from seg_perception.backends.outputs import channel_axis, interpret
+from seg_perception.backends.outputs import OutputDecoder
 from seg_perception.backends.protocol import ModelOutput, RunOptions
 from seg_perception.errors import (
     DeviceError,
@@ -88,14 +88,16 @@ class LiteRtBackend:
         self._card = card
         self._options = options
         self._input = _image_input(interpreter, card)
-        self._output = interpreter.get_output_details()[0]
+        self._decoder = OutputDecoder(card, channels_first=False)
+        outputs = interpreter.get_output_details()
+        self._outputs = outputs if self._decoder.reads_all else outputs[:1]
         signature = [int(side) for side in self._input['shape_signature']]
         height, width = signature[1:3]
         self.input_hw_fixed = (height, width) if min(height, width) > 0 else None
         self._fixed_batch = signature[0] if signature[0] > 0 else None
         self.max_batch = self._fixed_batch
-        output_shape = [side if side > 0 else '?' for side in self._output['shape_signature']]
-        self._axis = channel_axis(output_shape, card, channels_first=False)
+        signature = self._outputs[0]['shape_signature'].tolist()
+        self._decoder.check_shape([side if side > 0 else '?' for side in signature])
         self._allocated = tuple(int(side) for side in self._input['shape'])
         self._interpreter = interpreter
 
@@ -116,9 +118,12 @@ class LiteRtBackend:
             quantised = quantise(image_BHW3, self._input)
             self._interpreter.set_tensor(self._input['index'], quantised.contiguous().numpy())
             self._interpreter.invoke()
-            raw = torch.from_numpy(self._interpreter.get_tensor(self._output['index']))
-            output = raw if self._axis is None else dequantise(raw, self._output)
-            return interpret(output[: shape[0]], self._axis, self._card)
+            tensors = [self._output(details) for details in self._outputs]
+            return self._decoder(tensors, (shape[2], shape[3]), shape[0])
+
+    def _output(self, details: dict[str, Any]) -> torch.Tensor:
+        stored = torch.from_numpy(self._interpreter.get_tensor(details['index']))
+        return stored if self._card.output.kind == 'labels' else dequantise(stored, details)
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`."""

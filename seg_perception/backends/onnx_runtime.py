@@ -14,7 +14,7 @@ import torch
 from seg_perception.backends.batches import check_batch, filled_up
 from seg_perception.backends.devices import device_name, select_device
 from seg_perception.backends.failures import translated
-from seg_perception.backends.outputs import channel_axis, interpret
+from seg_perception.backends.outputs import OutputDecoder
 from seg_perception.backends.protocol import ModelOutput, RunOptions
 from seg_perception.errors import (
     DeviceError,
@@ -116,11 +116,12 @@ class OnnxBackend:
         self.input_hw_fixed = (height, width) if is_fixed else None
         self._fixed_batch = image.shape[0] if isinstance(image.shape[0], int) else None
         self.max_batch = self._fixed_batch
-        output = session.get_outputs()[0]
-        self._output_name = output.name
-        # a rank that the file does not state is looked at when the first output is there
-        self._axis_known = bool(output.shape)
-        self._axis = channel_axis(output.shape, card) if self._axis_known else None
+        self._decoder = OutputDecoder(card)
+        outputs = session.get_outputs()
+        self._decoder.check_shape(outputs[0].shape)
+        self._output_names = [output.name for output in outputs]
+        if not self._decoder.reads_all:
+            del self._output_names[1:]
         self._session = session
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
@@ -132,10 +133,7 @@ class OnnxBackend:
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
             image = self._as_input(batch_B3HW)
             run = self._run_cuda if self.device.type == 'cuda' else self._run_cpu
-            output = run(image)[: shape[0]]
-            if not self._axis_known:
-                self._axis, self._axis_known = channel_axis(output.shape, self._card), True
-            return interpret(output, self._axis, self._card)
+            return self._decoder(run(image), (shape[2], shape[3]), shape[0])
 
     def _as_input(self, batch_B3HW: torch.Tensor) -> torch.Tensor:
         image = batch_B3HW
@@ -146,11 +144,11 @@ class OnnxBackend:
         image = image.to(self._input_dtype)
         return (image.permute(0, 2, 3, 1) if self._is_nhwc else image).contiguous()
 
-    def _run_cpu(self, image: torch.Tensor) -> torch.Tensor:
-        (output,) = self._session.run([self._output_name], {self._input_name: image.numpy()})
-        return torch.from_numpy(np.ascontiguousarray(output))
+    def _run_cpu(self, image: torch.Tensor) -> list[torch.Tensor]:
+        outputs = self._session.run(self._output_names, {self._input_name: image.numpy()})
+        return [torch.from_numpy(np.ascontiguousarray(output)) for output in outputs]
 
-    def _run_cuda(self, image: torch.Tensor) -> torch.Tensor:
+    def _run_cuda(self, image: torch.Tensor) -> list[torch.Tensor]:
         index = self.device.index
         binding = self._session.io_binding()
         dtype = str(self._input_dtype).removeprefix('torch.')
@@ -162,14 +160,17 @@ class OnnxBackend:
             tuple(image.shape),
             image.data_ptr(),
         )
-        binding.bind_output(self._output_name, 'cuda', index)
+        for name in self._output_names:
+            binding.bind_output(name, 'cuda', index)
         # onnxruntime has a stream of its own: what torch queued for the input has to be done
         torch.cuda.current_stream(self.device).synchronize()
         self._session.run_with_iobinding(binding)
         binding.synchronize_outputs()
-        (value,) = binding.get_outputs()
-        # the bytes belong to onnxruntime and go with `value`
-        return torch.utils.dlpack.from_dlpack(value._ortvalue.to_dlpack()).clone()
+        # the bytes belong to onnxruntime and go with its value
+        return [
+            torch.utils.dlpack.from_dlpack(value._ortvalue.to_dlpack()).clone()
+            for value in binding.get_outputs()
+        ]
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`."""

@@ -1,33 +1,111 @@
-"""From what a model file's graph gives to a checked `ModelOutput`.
+"""From the tensors that a model's graph gives to a checked `ModelOutput`.
 
 B batch, C classes, H/W the model's grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from seg_perception.backends.decoders import DECODERS
 from seg_perception.backends.protocol import ModelOutput
 from seg_perception.errors import InferenceError, ModelCardError
 from seg_perception.models.card import ModelCard
 
 
-def first_tensor(output: Any) -> torch.Tensor:
-    """The main tensor of a network's output: itself, a mapping's ``out``, or the first one.
+def all_tensors(output: Any) -> tuple[torch.Tensor, ...]:
+    """All tensors of a network's output, one after the other.
+
+    A mapping gives ``out`` first, where it has one (torchvision's main output), then its other
+    values in their order; sequences give their items in order; None is left out.
 
     Raises:
-        InferenceError: there is none.
+        InferenceError: there is none, or something that is no tensor.
     """
+    tensors = tuple(_flattened(output))
+    if not tensors:
+        raise InferenceError(f'the model: expected a tensor, got an empty {type(output).__name__}')
+    return tensors
+
+
+def _flattened(output: Any) -> Iterator[torch.Tensor]:
     if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(output, Mapping) and output:
-        return first_tensor(output['out'] if 'out' in output else next(iter(output.values())))
-    if isinstance(output, Sequence) and not isinstance(output, str) and output:
-        return first_tensor(output[0])
-    raise InferenceError(f'the model: expected a tensor, got {type(output).__name__}')
+        yield output
+    elif isinstance(output, Mapping):
+        for key in sorted(output, key=lambda key: key != 'out'):
+            yield from _flattened(output[key])
+    elif isinstance(output, Sequence) and not isinstance(output, str):
+        for item in output:
+            yield from _flattened(item)
+    elif output is not None:
+        raise InferenceError(f'the model: expected a tensor, got {type(output).__name__}')
+
+
+class OutputDecoder:
+    """Makes a checked `ModelOutput` of what a graph gives.
+
+    Args:
+        card: the model's.
+        channels_first: the format's habit, see `channel_axis`.
+    """
+
+    def __init__(self, card: ModelCard, *, channels_first: bool = True) -> None:
+        self._card = card
+        self._channels_first = channels_first
+        self._decode = DECODERS.get(card.output.kind)
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether all tensors of the graph are read, or the first alone."""
+        return self._decode is not None
+
+    def check_shape(self, shape: Sequence[object]) -> None:
+        """Checks the shape that a file states for its first output, before it runs.
+
+        Raises:
+            ModelCardError: it cannot be what the card says.
+        """
+        if self._decode is None and shape:  # a file may leave the rank open
+            channel_axis(shape, self._card, channels_first=self._channels_first)
+
+    def __call__(
+        self, tensors: Sequence[torch.Tensor], input_hw: tuple[int, int], num_images: int
+    ) -> ModelOutput:
+        """What the tensors mean.
+
+        Args:
+            tensors: all of the graph's, in its order; the first alone unless `reads_all`.
+            input_hw: size of the model's input.
+            num_images: how many of the batch are wanted; what was filled up is left out.
+
+        Raises:
+            InferenceError: they are not what the card says, or not numbers.
+            ModelCardError: the card cannot be right.
+        """
+        if self._decode is None:
+            main = tensors[0][:num_images]
+            axis = channel_axis(main.shape, self._card, channels_first=self._channels_first)
+            return interpret(main, axis, self._card)
+        _refuse_nan(tensors, self._card)
+        output = self._decode(tensors, input_hw, self._card)
+        if output.instances is not None:
+            return ModelOutput(instances=output.instances[:num_images])
+        assert output.logits_BCHW is not None
+        return ModelOutput(
+            logits_BCHW=output.logits_BCHW[:num_images], is_probabilities=output.is_probabilities
+        )
+
+
+def _refuse_nan(tensors: Sequence[torch.Tensor], card: ModelCard) -> None:
+    """What is not a number would pass no threshold and silently be no object."""
+    has_nan = [tensor.isnan().any() for tensor in tensors if tensor.is_floating_point()]
+    if has_nan and torch.stack(has_nan).any():
+        raise InferenceError(
+            f'{card.name}: expected numbers, got NaN; try precision fp32, and check the weights'
+        )
 
 
 def channel_axis(
@@ -66,7 +144,7 @@ def channel_axis(
 
 
 def interpret(output: torch.Tensor, axis: int | None, card: ModelCard) -> ModelOutput:
-    """Makes a `ModelOutput` of a graph's main output.
+    """Makes a `ModelOutput` of a graph's only or first output.
 
     A single channel for two classes is taken as the second one's score (sigmoid), as binary
     networks have it: logits ``x`` become ``[0, x]``, probabilities ``p`` become ``[1 - p, p]``,

@@ -78,26 +78,77 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class InstanceOutput:
+    """The objects that a model found in one image, on the backend's device; N may be 0.
+
+    Attributes:
+        mask_logits_NHW: floating point, positive where the object is, on a grid that tiles the
+            model's input like that of `ModelOutput.logits_BCHW`.
+        scores_N: floating point, how sure the model is of each, 0 to 1.
+        class_ids_N: int64, each one of the card's classes.
+        boxes_xyxy_N4: left, top, right and bottom edge in pixels of the model's input, floating
+            point; None where unknown. A mask is empty outside of its box.
+        masks_tile_boxes: whether each mask's grid tiles its box instead of the model's input.
+        is_panoptic: whether the objects share out the pixels: each pixel belongs to the one of
+            the highest score times mask probability (the sigmoid of its logit), be that above one
+            half or not, instead of to the surest of those whose logit is positive.
+
+    Raises:
+        ValueError: shapes or types that contradict each other.
+    """
+
+    mask_logits_NHW: torch.Tensor
+    scores_N: torch.Tensor
+    class_ids_N: torch.Tensor
+    boxes_xyxy_N4: torch.Tensor | None = None
+    masks_tile_boxes: bool = False
+    is_panoptic: bool = False
+
+    def __post_init__(self) -> None:
+        masks, boxes = self.mask_logits_NHW, self.boxes_xyxy_N4
+        num_objects = len(self.scores_N)
+        if (
+            masks.ndim != 3
+            or not masks.is_floating_point()
+            or not len(masks) == num_objects == len(self.class_ids_N)
+            or not self.scores_N.is_floating_point()
+            or self.class_ids_N.dtype != torch.int64
+            or (boxes is not None and tuple(boxes.shape) != (num_objects, 4))
+            or (boxes is None and self.masks_tile_boxes)
+        ):
+            raise ValueError(
+                f'expected floating-point masks (N, H, W), scores (N,), int64 class ids (N,) and '
+                f'boxes (N, 4) or None, got {masks.dtype} {tuple(masks.shape)}, '
+                f'{self.scores_N.dtype} {tuple(self.scores_N.shape)}, {self.class_ids_N.dtype} '
+                f'{tuple(self.class_ids_N.shape)}, {None if boxes is None else tuple(boxes.shape)}'
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ModelOutput:
     """What a model gave for a batch, on the backend's device and at the model's own grid.
 
-    Exactly one of the two tensors is there. They may be the backend's own buffers: valid until
-    the next ``infer``. They are inference tensors: work on them under ``torch.inference_mode``.
+    Exactly one of logits, labels and instances is there. The tensors may be the backend's own
+    buffers: valid until the next ``infer``. They are inference tensors: work on them under
+    ``torch.inference_mode``.
 
     Attributes:
         logits_BCHW: floating-point scores, one channel per class of the card; its grid may be
             coarser than the input's.
         labels_BHW: integer class ids, each one of the card's classes.
         is_probabilities: whether the scores are probabilities already (no softmax needed).
+        instances: the objects of each image, one item per image.
     """
 
     logits_BCHW: torch.Tensor | None = None
     labels_BHW: torch.Tensor | None = None
     is_probabilities: bool = False
+    instances: tuple[InstanceOutput, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.logits_BCHW is None) == (self.labels_BHW is None):
-            raise ValueError('expected either logits or labels')
+        given = (self.logits_BCHW, self.labels_BHW, self.instances)
+        if sum(part is not None for part in given) != 1:
+            raise ValueError('expected one of logits, labels and instances')
 
 
 class Backend(Protocol):

@@ -17,7 +17,7 @@ from seg_perception.backends.batches import check_batch, filled_up
 from seg_perception.backends.devices import device_name, select_device, select_dtype
 from seg_perception.backends.failures import translated
 from seg_perception.backends.graph_network import GraphNetwork
-from seg_perception.backends.outputs import channel_axis, first_tensor, interpret
+from seg_perception.backends.outputs import OutputDecoder, all_tensors
 from seg_perception.backends.protocol import DTYPES, Backend, ModelOutput, RunOptions
 from seg_perception.errors import ConfigurationError, DeviceError, InferenceError
 from seg_perception.models.card import ModelCard
@@ -85,6 +85,7 @@ class TorchBackend:
     ) -> None:
         self.device = select_device(options.device)
         self._card = card
+        self._decoder = OutputDecoder(card)
         self._options = options
         self._num_parameters = sum(p.numel() for p in network.parameters())
         self.input_hw_fixed: tuple[int, int] | None = None
@@ -126,8 +127,8 @@ class TorchBackend:
             batch = batch_B3HW.to(self.device, self.dtype, memory_format=self._layout)
             if self.max_batch is not None:
                 batch = filled_up(batch, self.max_batch)
-            output = first_tensor(self._network(batch))[: shape[0]]
-            return interpret(output, channel_axis(output.shape, self._card), self._card)
+            tensors = all_tensors(self._network(batch))
+            return self._decoder(tensors, (shape[2], shape[3]), shape[0])
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`; compiles and captures what that size needs."""
@@ -174,7 +175,7 @@ def give_memory_back(device: torch.device) -> None:
 class CudaGraphs:
     """Captures a network once per input shape and replays it; launches cost almost nothing then.
 
-    The output is a static buffer that the next call with the same shape overwrites. Shapes after
+    The outputs are static buffers that the next call with the same shape overwrites. Shapes after
     the first `MAX_CUDA_GRAPHS` run without a graph.
 
     Args:
@@ -185,24 +186,24 @@ class CudaGraphs:
         self._network = network
         self._pool: Any = None
         self._captured: dict[
-            tuple[int, ...], tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]
+            tuple[int, ...], tuple[torch.cuda.CUDAGraph, torch.Tensor, tuple[torch.Tensor, ...]]
         ] = {}
 
-    def __call__(self, batch_B3HW: torch.Tensor) -> torch.Tensor:
-        """Runs the network."""
+    def __call__(self, batch_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Runs the network: all its tensors, see ``outputs.all_tensors``."""
         shape = tuple(batch_B3HW.shape)
         if shape not in self._captured:
             if len(self._captured) >= MAX_CUDA_GRAPHS:
-                return first_tensor(self._network(batch_B3HW))
+                return all_tensors(self._network(batch_B3HW))
             self._captured[shape] = self._capture(batch_B3HW)
-        graph, static_input, static_output = self._captured[shape]
+        graph, static_input, static_outputs = self._captured[shape]
         static_input.copy_(batch_B3HW)
         graph.replay()
-        return static_output
+        return static_outputs
 
     def _capture(
         self, batch_B3HW: torch.Tensor
-    ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, tuple[torch.Tensor, ...]]:
         with torch.cuda.device(batch_B3HW.device):
             static_input = batch_B3HW.clone(memory_format=torch.preserve_format)
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -216,8 +217,8 @@ class CudaGraphs:
             graph = torch.cuda.CUDAGraph()
             # thread_local: other threads of the process may use CUDA meanwhile
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'):
-                static_output = first_tensor(self._network(static_input))
-        return graph, static_input, static_output
+                static_outputs = all_tensors(self._network(static_input))
+        return graph, static_input, static_outputs
 
 
 def require_compiler() -> None:

@@ -184,8 +184,6 @@ class Preprocessor:
     on the CPU area costs some ten times as much at ratios that are not whole (5.4 ms against
     0.5 ms of one x86 core for 1280x720 to 513x289; at whole ratios they cost the same).
 
-    Padding of letterboxed inputs is the mean, 0 after normalisation.
-
     Not thread-safe: one preprocessor belongs to one worker.
 
     Args:
@@ -196,6 +194,7 @@ class Preprocessor:
         device: where the batch is wanted.
         dtype: float32, float16 or bfloat16. Normalisation is computed in float32.
         channels_last: memory format of the batch.
+        pad_C: what letterboxed inputs are padded with, like the mean; the mean where None.
         interpolation: see above.
         max_pixels: bound on a frame's height * width.
 
@@ -215,6 +214,7 @@ class Preprocessor:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
         *,
+        pad_C: Sequence[float] | None = None,
         interpolation: Interpolation = 'bilinear',
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
@@ -224,6 +224,8 @@ class Preprocessor:
                 f'expected a mean and a non-zero std for each of 3 channels, got {tuple(mean_C)} '
                 f'and {tuple(std_C)}'
             )
+        if pad_C is not None and len(pad_C) != 3:
+            raise ConfigurationError(f'expected a pad of 3 channels, got {tuple(pad_C)}')
         if channel_order not in ('rgb', 'bgr'):
             raise ConfigurationError(
                 f"expected channel_order 'rgb' or 'bgr', got {channel_order!r}"
@@ -248,6 +250,8 @@ class Preprocessor:
         std = np.asarray(std_C, np.float64)
         self._gain_C = (1.0 / std).astype(np.float32)
         self._bias_C = (-np.asarray(mean_C, np.float64) / std).astype(np.float32)
+        padding = np.zeros(3) if pad_C is None else (np.asarray(pad_C) - np.asarray(mean_C)) / std
+        self._padding_C11 = torch.tensor(padding, dtype=dtype, device=self.device)[:, None, None]
         # A test sets this on a CPU, to compare the two ways.
         self._resizes_on_device = self.device.type == 'cuda'
         self._device_resizer = DeviceResizer(
@@ -320,7 +324,7 @@ class Preprocessor:
     def _fill(self, input_CHW: torch.Tensor, frame: Frame, geometry: ResizeGeometry) -> None:
         """Writes one frame, normalised, over one image of a batch."""
         if geometry.is_padded:
-            input_CHW.zero_()
+            input_CHW.copy_(self._padding_C11.expand_as(input_CHW))
         content_CHW = input_CHW[(slice(None), *geometry.content_slices)]
         if self._resizes_on_device:
             self._device_resizer.fill(content_CHW, frame)

@@ -21,11 +21,14 @@
       multiple_of: 1                             # optional, for fit
       mean_rgb: [127.5, 127.5, 127.5]            # in pixel units, 0..255, always r g b
       std_rgb: [127.5, 127.5, 127.5]
+      pad_rgb: [114, 114, 114]                   # optional: letterbox's padding, else the mean
       channel_order: rgb                         # optional: the order the net wants, rgb or bgr
     output:                                      # optional
-      kind: logits                               # logits, probabilities or labels
+      kind: logits                               # logits, probabilities, labels, or one of
+                                                 #   queries, yolo_seg, detections: output_spec
       align_corners: false                       # how the net's training upsampled the logits
       temperature: 1.0                           # optional: logits are divided by it (calibration)
+      options: {score_threshold: 0.4}            # optional, for kinds with objects: output_spec
     classes:
       names: [background, aeroplane, …]          # position = id
       colors_rgb: [[0, 0, 0], [128, 0, 0], …]    # optional
@@ -52,6 +55,7 @@ import yaml
 
 from seg_perception.errors import ConfigurationError, ModelCardError
 from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice, fail
+from seg_perception.models.output_spec import OutputSpec, read_output_spec
 from seg_perception.structures import ClassTable
 
 WeightsFormat = Literal[
@@ -67,7 +71,6 @@ WeightsFormat = Literal[
 ]
 ResizeMode = Literal['stretch', 'letterbox', 'fit']
 ChannelOrder = Literal['rgb', 'bgr']
-OutputKind = Literal['logits', 'probabilities', 'labels']
 
 FORMAT_BY_SUFFIX: Mapping[str, WeightsFormat] = MappingProxyType(
     {
@@ -173,6 +176,7 @@ class InputSpec:
         multiple_of: with ``fit``, each side is rounded to a multiple of this.
         mean_rgb: subtracted from the pixels, 0..255 units, always in r g b order.
         std_rgb: then divided by, same units and order: ``x = (pixel - mean) / std``.
+        pad_rgb: what letterbox pads with, same units and order; the mean where None.
         channel_order: order of the channels in the network's input.
 
     Raises:
@@ -185,6 +189,7 @@ class InputSpec:
     mean_rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std_rgb: tuple[float, float, float] = (255.0, 255.0, 255.0)
     channel_order: ChannelOrder = 'rgb'
+    pad_rgb: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if len(self.size_hw) != 2 or not all(1 <= side <= MAX_SIDE_PX for side in self.size_hw):
@@ -201,34 +206,11 @@ class InputSpec:
         if len(self.std_rgb) != 3 or not all(math.isfinite(s) and s > 0 for s in self.std_rgb):
             fail('input.std_rgb', 'three positive numbers in 0..255 pixel units', self.std_rgb)
         check_choice('input.channel_order', self.channel_order, get_args(ChannelOrder))
-
-
-@dataclass(frozen=True, slots=True)
-class OutputSpec:
-    """What the model gives.
-
-    Attributes:
-        kind: ``logits`` (softmax gives probabilities), ``probabilities`` (already softmaxed) or
-            ``labels`` (class ids; no confidence can be had).
-        align_corners: how logits are to be upsampled, as in ``torch.nn.functional.interpolate``.
-        temperature: logits are divided by it before the softmax that gives the confidence, so
-            that 0.8 means right in 80 of 100 pixels (C. Guo et al., arXiv:1706.04599). Labels do
-            not depend on it.
-
-    Raises:
-        ModelCardError: an unknown kind, or a temperature that cannot be.
-    """
-
-    kind: OutputKind = 'logits'
-    align_corners: bool = False
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_choice('output.kind', self.kind, get_args(OutputKind))
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            fail('output.temperature', 'a positive number', self.temperature)
-        if self.temperature != 1.0 and self.kind != 'logits':
-            fail('output.temperature', f'none, because {self.kind} have none', self.temperature)
+        pad = self.pad_rgb
+        if pad is not None and (len(pad) != 3 or not all(map(math.isfinite, pad))):
+            fail('input.pad_rgb', 'three finite numbers in 0..255 pixel units', pad)
+        if pad is not None and self.resize != 'letterbox':
+            fail('input.pad_rgb', f'none, because {self.resize} does not pad', pad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +244,7 @@ class ModelCard:
     classes: ClassTable
     licence: str
     source: str
-    output: OutputSpec = OutputSpec()
+    output: OutputSpec = field(default_factory=OutputSpec)
     architecture_options: Mapping[str, Any] = field(default_factory=dict)
     measurements: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
@@ -282,6 +264,9 @@ class ModelCard:
                 self.architecture,
                 'remove architecture and architecture_options',
             )
+        for name in self.output.options.thing_classes:
+            if name not in self.classes.names:
+                fail('output.options.thing_classes', 'names among classes.names', name)
         if not needs_architecture and (self.weights.key_map or self.weights.drop_prefixes):
             fail(
                 'weights.key_map',
@@ -346,22 +331,17 @@ def card_from_mapping(document: object) -> ModelCard:
     weights.finish()
     image = card.section('input')
     mean, std = image.numbers('mean_rgb'), image.numbers('std_rgb')
+    pad = image.numbers('pad_rgb') if image.has('pad_rgb') else None
     input_spec = InputSpec(
         size_hw=cast('tuple[int, int]', image.integers('size_hw')),
         resize=cast(ResizeMode, image.text('resize')),
         multiple_of=cast(int, image.integer('multiple_of', 1)),
         mean_rgb=cast('tuple[float, float, float]', mean),
         std_rgb=cast('tuple[float, float, float]', std),
+        pad_rgb=cast('tuple[float, float, float] | None', pad),
         channel_order=cast(ChannelOrder, image.text('channel_order', 'rgb')),
     )
     image.finish()
-    scores = card.section('output', optional=True)
-    output_spec = OutputSpec(
-        kind=cast(OutputKind, scores.text('kind', 'logits')),
-        align_corners=scores.boolean('align_corners', False),
-        temperature=scores.number('temperature', 1.0),
-    )
-    scores.finish()
     made = ModelCard(
         name=card.text('name'),
         summary=card.text('summary'),
@@ -369,7 +349,7 @@ def card_from_mapping(document: object) -> ModelCard:
         architecture_options=MappingProxyType(card.mapping('architecture_options')),
         weights=weights_source,
         input=input_spec,
-        output=output_spec,
+        output=read_output_spec(card.section('output', optional=True)),
         classes=_class_table(card.section('classes')),
         licence=card.text('licence'),
         source=card.text('source'),

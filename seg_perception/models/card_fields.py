@@ -45,6 +45,10 @@ class Fields:
         self._asked.append(key)
         return self._values.get(key) is not None
 
+    def names(self) -> list[str]:
+        """What is there, in the order of the file."""
+        return [str(key) for key in self._values]
+
     def finish(self) -> None:
         """Fails where the mapping has fields that nobody asked for."""
         for key in self._values:

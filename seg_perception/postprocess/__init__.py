@@ -2,7 +2,13 @@
 
 from seg_perception.postprocess.association import ObjectAssociator
 from seg_perception.postprocess.coco_export import to_coco_annotations, to_coco_categories
-from seg_perception.postprocess.objects import find_objects, objects_from_masks
+from seg_perception.postprocess.instances import label_objects
+from seg_perception.postprocess.objects import (
+    find_objects,
+    objects_from_masks,
+    objects_of_owners,
+    select_objects,
+)
 from seg_perception.postprocess.overlay import draw_overlay
 from seg_perception.postprocess.sampling import GridSampler
 
@@ -11,7 +17,10 @@ __all__ = [
     'ObjectAssociator',
     'draw_overlay',
     'find_objects',
+    'label_objects',
     'objects_from_masks',
+    'objects_of_owners',
+    'select_objects',
     'to_coco_annotations',
     'to_coco_categories',
 ]

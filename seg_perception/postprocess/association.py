@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_perception.errors import ConfigurationError
-from seg_perception.postprocess.objects import MAX_OBJECTS
-from seg_perception.structures import ObjectInstance, Objects
+from seg_perception.structures import MAX_OBJECTS, ObjectInstance, Objects
 
 Floats = npt.NDArray[np.float64]
 

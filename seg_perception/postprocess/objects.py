@@ -8,6 +8,7 @@ Legend: Y/X image pixels, R runs in raster order, L links between runs, N object
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from seg_perception.errors import ConfigurationError, InputError
 from seg_perception.structures import (
     BACKGROUND_NAMES,
+    MAX_OBJECTS,
     U8,
     ClassTable,
     Labels,
@@ -24,9 +26,6 @@ from seg_perception.structures import (
     Objects,
     Segmentation,
 )
-
-MAX_OBJECTS = 65535
-"""As many ids as a 16-bit image holds beside 0."""
 
 Ints = npt.NDArray[np.intp]
 
@@ -118,6 +117,25 @@ def objects_from_masks(
     owners_YX = np.zeros(masks_NYX.shape[1:], np.uint16)
     for i in np.argsort(-np.asarray(scores, np.float64), kind='stable')[::-1]:
         owners_YX[masks_NYX[i] != 0] = i + 1
+    return objects_of_owners(owners_YX, class_ids, scores)
+
+
+def objects_of_owners(
+    owners_YX: npt.NDArray[np.uint16],
+    class_ids: Sequence[int] | npt.NDArray[np.integer],
+    scores: Sequence[float] | npt.NDArray[np.floating],
+) -> Objects:
+    """Objects from an image of which object each pixel belongs to.
+
+    Args:
+        owners_YX: 0 for none, i + 1 for the object at position i of what follows.
+        class_ids: what each object is.
+        scores: how sure the model is of each, 0 to 1.
+
+    Returns:
+        Those that have a pixel, in the order given, with ids from 1 on without a gap.
+    """
+    num_objects = len(class_ids)
     runs = _Runs.of(owners_YX)
     present = np.zeros(num_objects + 1, bool)
     present[runs.values_R] = True
@@ -129,6 +147,42 @@ def objects_from_masks(
         np.asarray(class_ids, np.intp)[kept_N],
         np.asarray(scores, np.float64)[kept_N],
     )
+
+
+def select_objects(
+    objects: Objects,
+    classes: ClassTable,
+    class_ids: Sequence[int] | None = None,
+    *,
+    min_area_px: int,
+    max_objects: int = MAX_OBJECTS,
+) -> Objects:
+    """Those of some classes that are large enough; as `find_objects` has it, of given objects.
+
+    Args:
+        objects: as the model tells them apart.
+        classes: the model's.
+        class_ids: which classes are wanted; all but background where None.
+        min_area_px: smaller ones are left out.
+        max_objects: where there are more, the largest are kept.
+
+    Returns:
+        Objects in the same order with ids from 1 on without a gap.
+
+    Raises:
+        ConfigurationError: a class is background.
+    """
+    wanted = set(_object_classes(classes, class_ids))
+    kept = [i for i in objects.items if i.class_id in wanted and i.area_px >= min_area_px]
+    if len(kept) > max_objects:
+        largest = sorted(kept, key=lambda item: -item.area_px)[:max_objects]
+        kept = sorted(largest, key=lambda item: item.id)
+    items = tuple(dataclasses.replace(item, id=i) for i, item in enumerate(kept, start=1))
+    if items == objects.items:
+        return objects
+    new_ids = np.zeros(MAX_OBJECTS + 1, np.uint16)
+    new_ids[[item.id for item in kept]] = np.arange(1, len(kept) + 1)
+    return Objects(np.take(new_ids, objects.instances_YX), items)
 
 
 @dataclass(frozen=True, slots=True)

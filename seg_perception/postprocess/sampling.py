@@ -41,7 +41,8 @@ class AxisSampling:
     """Where the pixels of one axis lie between the grid's samples.
 
     Attributes:
-        low: int64, index of the sample before each pixel.
+        low: int64, index of the sample before each pixel; shape (X,), or (N, X) where each of N
+            grids lies elsewhere.
         high: int64, index of the sample after it.
         fraction: float32 in [0, 1], how far the pixel is from ``low`` to ``high``.
     """
@@ -56,6 +57,27 @@ class AxisSampling:
     ) -> AxisSampling:
         """Pixel i lies at ``scale * i + offset`` in the grid, clamped to its outer samples."""
         position = torch.arange(num_pixels, dtype=torch.float64) * scale + offset
+        return cls._at(position, num_samples, device)
+
+    @classmethod
+    def tiled(
+        cls, pixels_X: torch.Tensor, first_N: torch.Tensor, last_N: torch.Tensor, num_samples: int
+    ) -> AxisSampling:
+        """Pixels of an axis in grids that each tile an interval; tensors of shape (N, X).
+
+        Args:
+            pixels_X: float64, where the pixels are.
+            first_N: the lower edge of each interval, on the same scale.
+            last_N: its upper edge.
+            num_samples: of the grid.
+        """
+        step_N = (last_N - first_N) / num_samples
+        position = (pixels_X - first_N[:, None]) / step_N[:, None] - 0.5
+        # an empty interval has no position; nobody asks for its pixels
+        return cls._at(position.nan_to_num_(), num_samples, pixels_X.device)
+
+    @classmethod
+    def _at(cls, position: torch.Tensor, num_samples: int, device: torch.device) -> AxisSampling:
         position = position.clamp_(0.0, num_samples - 1.0)
         low = position.floor().to(torch.int64).clamp_(max=max(num_samples - 2, 0))
         high = (low + 1).clamp_(max=num_samples - 1)
@@ -71,7 +93,9 @@ class AxisSampling:
     def part(self, start: int, stop: int) -> AxisSampling:
         """The same for some of the pixels."""
         pixels = slice(start, stop)
-        return AxisSampling(self.low[pixels], self.high[pixels], self.fraction[pixels])
+        return AxisSampling(
+            self.low[..., pixels], self.high[..., pixels], self.fraction[..., pixels]
+        )
 
     def nearest(self) -> torch.Tensor:
         """Index of the sample closest to each pixel."""
@@ -94,6 +118,11 @@ class GridSampler:
             input's outer pixels (TensorFlow 1's ``align_corners``); False where grid cells
             tile the input (half-pixel centres, PyTorch's default).
         device: where the model's output is.
+
+    Attributes:
+        output_hw: size of the images it makes.
+        rows: where their rows lie in the grid.
+        columns: where their columns lie in the grid.
     """
 
     def __init__(
@@ -107,11 +136,13 @@ class GridSampler:
     ) -> None:
         axes = []
         cells = []
+        self._to_input: list[tuple[float, float]] = []
         for axis in (0, 1):
             num_grid, num_input = grid_hw[axis], geometry.input_hw[axis]
             # Output pixel i -> model input pixel, half-pixel centres on both.
             to_input = geometry.content_hw[axis] / output_hw[axis]
             input_offset = 0.5 * to_input - 0.5 + geometry.offset_yx[axis]
+            self._to_input.append((to_input, input_offset))
             if align_corners:
                 to_grid = (num_grid - 1) / max(num_input - 1, 1)
                 scale, offset = to_input * to_grid, input_offset * to_grid
@@ -121,10 +152,10 @@ class GridSampler:
             position = np.arange(output_hw[axis]) * scale + offset
             cells.append(CellAxis.of(position, num_grid))
             axes.append(AxisSampling.affine(scale, offset, output_hw[axis], num_grid, device))
-        self._rows, self._columns = axes
+        self.rows, self.columns = axes
         self._cell_rows, self._cell_columns = cells
         self.output_hw = output_hw
-        self._column_weights_WX = self._columns.weights(grid_hw[1])
+        self._column_weights_WX = self.columns.weights(grid_hw[1])
         self._scratch = Scratch()
         self._on_cpu = device.type == 'cpu'
         self._device_cells: list[Any] = []
@@ -154,6 +185,20 @@ class GridSampler:
             logits_BCHW, rows, columns, labels_BYX, confidence_BYX, is_nan, **rules
         )
 
+    def input_edges(self, axis: int) -> torch.Tensor:
+        """Where the centres of output pixels lie in the model's input.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+
+        Returns:
+            float64 on the device, one per pixel; 0 is the input's edge, 0.5 its first pixel's
+            centre.
+        """
+        scale, offset = self._to_input[axis]
+        position = torch.arange(self.output_hw[axis], dtype=torch.float64) * scale + offset + 0.5
+        return position.to(self.rows.low.device)
+
     def labels(self, logits_CHW: torch.Tensor) -> torch.Tensor:
         """The class that wins at every output pixel.
 
@@ -171,10 +216,10 @@ class GridSampler:
         # All classes at all pixels may need much memory; blocks of rows bound that.
         block = max(1, _MAX_BLOCK_BYTES // (4 * logits_CHW.shape[0] * num_columns))
         if block >= num_rows:
-            return self._labels_dense(logits_CHW, self._rows)
+            return self._labels_dense(logits_CHW, self.rows)
         return torch.cat(
             [
-                self._labels_dense(logits_CHW, self._rows.part(y, y + block))
+                self._labels_dense(logits_CHW, self.rows.part(y, y + block))
                 for y in range(0, num_rows, block)
             ]
         )
@@ -184,7 +229,7 @@ class GridSampler:
         # What is not a number would spread along its row in the product below.
         values_HW = values_HW.float().nan_to_num()
         rows_YW = torch.lerp(
-            values_HW[self._rows.low], values_HW[self._rows.high], self._rows.fraction[:, None]
+            values_HW[self.rows.low], values_HW[self.rows.high], self.rows.fraction[:, None]
         )
         return rows_YW @ self._column_weights_WX
 
@@ -209,7 +254,7 @@ class GridSampler:
 
     def nearest(self, labels_HW: torch.Tensor) -> torch.Tensor:
         """The closest grid sample at every output pixel, for models that give only labels."""
-        return labels_HW[self._rows.nearest()][:, self._columns.nearest()]
+        return labels_HW[self.rows.nearest()][:, self.columns.nearest()]
 
     def _labels_by_cells(self, logits_CHW: torch.Tensor) -> torch.Tensor:
         """As `labels`, on the CPU: only contested cells are interpolated."""
@@ -308,9 +353,9 @@ class GridSampler:
             logits_CHW[:, rows.low], logits_CHW[:, rows.high], rows.fraction[:, None]
         )
         scores_CYX = torch.lerp(
-            scores_CYW[:, :, self._columns.low],
-            scores_CYW[:, :, self._columns.high],
-            self._columns.fraction,
+            scores_CYW[:, :, self.columns.low],
+            scores_CYW[:, :, self.columns.high],
+            self.columns.fraction,
         )
         return scores_CYX.argmax(0).to(_label_dtype(logits_CHW.shape[0]))
 

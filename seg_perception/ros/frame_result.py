@@ -16,7 +16,7 @@ from seg_perception.errors import ConfigurationError
 from seg_perception.geometry import Intrinsics, OrientedBox, object_boxes
 from seg_perception.geometry.boxes import LEVEL_CAMERA_UP
 from seg_perception.imaging import to_rgb
-from seg_perception.postprocess import find_objects
+from seg_perception.postprocess import find_objects, select_objects
 from seg_perception.ros.cdr import write_image
 from seg_perception.ros.depth import ViewedDepth
 from seg_perception.ros.messages import make_header
@@ -89,13 +89,27 @@ class FrameResult:
 
     @cached_property
     def objects(self) -> Objects:
-        """The objects, with stable ids where ``object_tracking`` is on."""
+        """The model's own objects where it tells them apart, else connected regions.
+
+        Their ids are stable where ``object_tracking`` is on.
+        """
         classes = self.segmentation.classes
         names = self.parameters.object_classes
         wanted = None if '*' in names else [classes.id_of(name) for name in names if name]
-        return self.track(
-            find_objects(self.segmentation, wanted, min_area_px=self.parameters.object_min_area_px)
-        )
+        min_area_px = self.parameters.object_min_area_px
+        if self.segmentation.objects is not None:
+            found = select_objects(
+                self.segmentation.objects,
+                classes,
+                wanted,
+                min_area_px=min_area_px,
+                max_objects=_MAX_OBJECTS,
+            )
+        else:
+            found = find_objects(
+                self.segmentation, wanted, min_area_px=min_area_px, max_objects=_MAX_OBJECTS
+            )
+        return self.track(found)
 
     @cached_property
     def depth(self) -> ViewedDepth | None:
@@ -152,6 +166,7 @@ class Output:
         make: builds the message, serialised or not; None where there is nothing to say about
             this frame.
         needs_confidence: whether confidence has to be computed for it.
+        needs_objects: whether it is made from single objects.
         needs_depth: whether it is made from the depth image.
         needs_pose: whether it cannot be made without the camera's pose on the robot.
     """
@@ -160,5 +175,6 @@ class Output:
     message_type: Any
     make: Callable[[FrameResult], Any | None]
     needs_confidence: bool = field(default=False)
+    needs_objects: bool = field(default=False)
     needs_depth: bool = field(default=False)
     needs_pose: bool = field(default=False)

@@ -19,7 +19,7 @@ from seg_perception.structures import U8, ClassTable
 
 def grasp_outputs(*, has_depth: bool, has_confidence: bool) -> list[Output]:
     """The bundle; without depth it is the mask alone."""
-    outputs = [Output('grasp/mask', Image, _mask)]
+    outputs = [Output('grasp/mask', Image, _mask, needs_objects=True)]
     if has_depth:
 
         def points(result: FrameResult) -> PointCloud2 | None:
@@ -29,8 +29,21 @@ def grasp_outputs(*, has_depth: bool, has_confidence: bool) -> list[Output]:
             return masked_points(result, mask_YX, has_confidence=has_confidence)
 
         outputs += [
-            Output('grasp/points', PointCloud2, points, needs_confidence=True, needs_depth=True),
-            Output('grasp/depth', Image, _depth_without_target, needs_depth=True),
+            Output(
+                'grasp/points',
+                PointCloud2,
+                points,
+                needs_confidence=True,
+                needs_objects=True,
+                needs_depth=True,
+            ),
+            Output(
+                'grasp/depth',
+                Image,
+                _depth_without_target,
+                needs_objects=True,
+                needs_depth=True,
+            ),
             Output('grasp/camera_info', CameraInfo, _depth_camera_info, needs_depth=True),
         ]
     return outputs

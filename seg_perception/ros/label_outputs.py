@@ -24,7 +24,7 @@ def label_outputs(
     """
     outputs = [
         Output('labels', Image, _labels),
-        Output('overlay', Image, _overlay),
+        Output('overlay', Image, _overlay, needs_objects=True),
         Output('camera_info', CameraInfo, _camera_info),
     ]
     if has_confidence:

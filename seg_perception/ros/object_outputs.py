@@ -27,8 +27,8 @@ def object_outputs() -> list[Output]:
     from vision_msgs.msg import Detection2DArray
 
     return [
-        Output('instances', Image, _instances),
-        Output('objects', Detection2DArray, _objects, needs_confidence=True),
+        Output('instances', Image, _instances, needs_objects=True),
+        Output('objects', Detection2DArray, _objects, needs_confidence=True, needs_objects=True),
     ]
 
 
@@ -47,12 +47,18 @@ def depth_outputs(tokens: Mapping[str, str], *, has_confidence: bool) -> list[Ou
             PointCloud2,
             _Points(has_confidence=has_confidence),
             needs_confidence=True,
+            needs_objects=True,
             needs_depth=True,
         ),
         Output(
-            'objects_3d', Detection3DArray, _objects_3d, needs_confidence=True, needs_depth=True
+            'objects_3d',
+            Detection3DArray,
+            _objects_3d,
+            needs_confidence=True,
+            needs_objects=True,
+            needs_depth=True,
         ),
-        Output('markers', MarkerArray, _markers, needs_depth=True),
+        Output('markers', MarkerArray, _markers, needs_objects=True, needs_depth=True),
     ]
     for name, token in tokens.items():
         outputs.append(
@@ -61,6 +67,7 @@ def depth_outputs(tokens: Mapping[str, str], *, has_confidence: bool) -> list[Ou
                 PointCloud2,
                 _class_points(name, has_confidence=has_confidence),
                 needs_confidence=True,
+                needs_objects=True,
                 needs_depth=True,
             )
         )

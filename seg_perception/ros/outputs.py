@@ -133,6 +133,10 @@ class CameraOutputs:
         """Whether any of these topics is made from confidence."""
         return any(self._outputs[topic].needs_confidence for topic in topics)
 
+    def needs_objects(self, topics: frozenset[str]) -> bool:
+        """Whether any of these topics is made from single objects."""
+        return any(self._outputs[topic].needs_objects for topic in topics)
+
     def needs_depth(self, topics: frozenset[str]) -> bool:
         """Whether any of these topics is made from depth."""
         return any(self._outputs[topic].needs_depth for topic in topics)

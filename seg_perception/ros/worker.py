@@ -139,6 +139,7 @@ class SegmentationWorker(threading.Thread):
                 confidence=any(
                     task.camera.outputs.needs_confidence(task.topics) for task in tasks
                 ),
+                objects=any(task.camera.outputs.needs_objects(task.topics) for task in tasks),
                 output_size_hw=parameters.output_size_hw,
             )
         except Exception as error:

@@ -26,7 +26,7 @@ from seg_perception.benchmarks.pictures import NUM_REGIONS, pictures, regions
 from seg_perception.errors import InferenceError
 from seg_perception.imaging import decode, to_rgb
 from seg_perception.models import DEFAULT_MODEL, load_card, resolve
-from seg_perception.models.card import OutputSpec
+from seg_perception.models.output_spec import OutputSpec
 from seg_perception.pipeline import Segmenter
 
 

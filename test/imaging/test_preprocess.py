@@ -309,6 +309,16 @@ def test_padding_is_the_mean_also_in_a_used_buffer(on_device, channels_last):
     assert (batch[..., columns] > 0).all()
 
 
+@pytest.mark.parametrize('on_device', [False, True])
+def test_padding_can_be_a_colour(on_device):
+    preprocess = Preprocessor((8, 8), 'letterbox', MEAN, STD, pad_C=(114, 0, 255))
+    preprocess._resizes_on_device = on_device
+    [(batch, _, [geometry])] = preprocess([flat_frame((114, 0, 255), 8, 2)])
+    assert geometry.is_padded
+    expected = (torch.tensor((114.0, 0.0, 255.0)) - torch.tensor(MEAN)) / torch.tensor(STD)
+    torch.testing.assert_close(batch, expected[None, :, None, None].expand(1, 3, 8, 8))
+
+
 def test_frames_are_grouped_by_input_size():
     preprocess = Preprocessor((16, 16), 'fit')
     frames = [
@@ -387,6 +397,7 @@ def test_bad_frames_raise_and_the_next_call_works():
     [
         ({'mode': 'crop'}, "got 'crop'"),
         ({'mean_C': (0.0,)}, 'for each of 3 channels'),
+        ({'pad_C': (114.0,)}, 'pad of 3 channels'),
         ({'std_C': (1.0, 0.0, 1.0)}, 'non-zero std'),
         ({'channel_order': 'hsv'}, "channel_order 'rgb' or 'bgr', got 'hsv'"),
         ({'dtype': torch.float64}, 'got torch.float64'),

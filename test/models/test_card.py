@@ -54,6 +54,8 @@ def test_minimal_card_has_the_documented_defaults(tmp_path: Path) -> None:
     assert card.input.mean_rgb == (123.5, 116.0, 103.0)
     assert (card.input.multiple_of, card.input.channel_order) == (1, 'rgb')
     assert (card.output.kind, card.output.align_corners) == ('logits', False)
+    assert not card.output.gives_objects
+    assert card.input.pad_rgb is None
     assert card.classes.names == ('floor', 'person')
     assert len(card.classes.colors_rgb) == 2
 
@@ -100,6 +102,20 @@ measurements: {{mIoU: 0.5, cpu: {{ms: 12}}}}
     assert card.measurements['cpu'] == {'ms': 12}
 
 
+def test_a_card_of_a_model_that_gives_objects() -> None:
+    options = {'task': 'panoptic', 'score_threshold': 0.7, 'thing_classes': ['person']}
+    document = edited('output', {'kind': 'queries', 'options': options | {'mask_hw': [384, 384]}})
+    document['input'] |= {'resize': 'letterbox', 'pad_rgb': [114, 114, 114]}
+    card = card_from_mapping(document)
+    assert card.output.gives_objects
+    assert card.output.options.thing_classes == ('person',)
+    assert (card.output.options.mask_hw, card.output.options.max_objects) == ((384, 384), 100)
+    assert card.input.pad_rgb == (114.0, 114.0, 114.0)
+    document['input']['resize'] = 'fit'
+    with pytest.raises(ModelCardError, match='fit does not pad'):
+        card_from_mapping(document)
+
+
 @pytest.mark.parametrize(
     ('field', 'value', 'expected'),
     [
@@ -141,6 +157,23 @@ measurements: {{mIoU: 0.5, cpu: {{ms: 12}}}}
         ('input.size', [1, 2], 'input.size: expected one of the fields'),
         ('output.kind', 'instances', 'logits, probabilities, labels'),
         ('output.align_corners', 'yes', 'true or false'),
+        ('output.options', {'task': 'instance'}, 'no options for logits'),
+        ('output', {'kind': 'queries', 'options': {'masks': 'box'}}, 'output.options.masks'),
+        ('output', {'kind': 'queries', 'options': {'task': 'all'}}, 'instance, panoptic'),
+        ('output', {'kind': 'queries', 'options': {'score_threshold': 2}}, 'number of 0 to 1'),
+        ('output', {'kind': 'queries', 'options': {'max_objects': 0}}, '1 to 65535'),
+        ('output', {'kind': 'queries', 'options': {'mask_hw': [0, 3]}}, 'output.options.mask_hw'),
+        (
+            'output',
+            {'kind': 'queries', 'options': {'task': 'panoptic', 'thing_classes': ['x']}},
+            'names among classes.names',
+        ),
+        (
+            'output',
+            {'kind': 'queries', 'options': {'thing_classes': ['x']}},
+            'none for the task semantic',
+        ),
+        ('input.pad_rgb', [1, 2], 'three finite numbers'),
         ('classes.names', [], 'at least one class'),
         ('classes.names', ['a', 'a'], 'unique'),
         ('classes.names', ['a', False], 'put it in quotes'),

@@ -22,7 +22,7 @@ def by_cells(sampler, logits):
 
 
 def dense(sampler, logits):
-    return sampler._labels_dense(logits, sampler._rows)
+    return sampler._labels_dense(logits, sampler.rows)
 
 
 PATHS = {'cells': by_cells, 'dense': dense}

@@ -59,7 +59,7 @@ class Outputs:
     def needs_confidence(self, _topics):
         return False
 
-    needs_depth = needs_confidence
+    needs_depth = needs_objects = needs_confidence
 
     def publish(self, result, _topics):
         self.started.release()

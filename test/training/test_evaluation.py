@@ -12,7 +12,7 @@ import torch
 pytest.importorskip('kornia', reason='kornia is not installed')
 
 from seg_perception.errors import ConfigurationError, ModelCardError
-from seg_perception.models.card import OutputSpec
+from seg_perception.models.output_spec import OutputSpec
 from seg_perception.pipeline import Segmenter
 from seg_perception.structures import ClassTable
 from seg_perception.training.config import load_config
