@@ -10,7 +10,10 @@
     │   ├── ModelNotFoundError      no catalog entry or file has that name
     │   ├── ModelCardError          a model card is incomplete or contradicts itself
     │   ├── WeightsError            weights are missing, altered, unsafe or do not fit
-    │   └── InferenceError          the loaded model failed on an input
+    │   ├── InferenceError          the loaded model failed on an input
+    │   │   ├── DeviceMemoryError   the device has not enough memory for it
+    │   │   └── DeviceLostError     the device failed, for this process at least
+    │   └── ModelLostError          the model cannot be brought back to work
     ├── DeviceError                 the requested compute device or precision is not there
     ├── GeometryError               intrinsics, depth or sizes do not belong together
     ├── ConfigurationError          a parameter or option has a value that cannot work
@@ -65,6 +68,27 @@ class WeightsError(ModelError):
 
 class InferenceError(ModelError):
     """A loaded model failed on an input."""
+
+
+class DeviceMemoryError(InferenceError):
+    """The device has not enough memory for what it was asked to do."""
+
+
+class DeviceLostError(InferenceError):
+    """The device failed in a way after which this process cannot use it any more."""
+
+
+class ModelLostError(ModelError):
+    """A model failed, and what was done to bring it back did not help.
+
+    Args:
+        message: what failed and what was tried.
+        needs_new_process: whether nothing but a new process can help.
+    """
+
+    def __init__(self, message: str, *, needs_new_process: bool = False) -> None:
+        super().__init__(message)
+        self.needs_new_process = needs_new_process
 
 
 class DeviceError(SegPerceptionError):

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from seg_perception.backends import InstanceOutput, ModelOutput, RunOptions, load_backend
-from seg_perception.backends.failures import translated
-from seg_perception.backends.torch_eager import use_threads
+from seg_perception.backends.failures import device_failures, translated
+from seg_perception.backends.torch_eager import give_memory_back, use_threads
 from seg_perception.device_queue import Download, StageClock
 from seg_perception.errors import ConfigurationError, InferenceError, InputError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
@@ -206,9 +206,11 @@ class Segmenter:
             InferenceError: the model failed, or gave something that is not a number.
             ConfigurationError: ``output_size_hw`` cannot be.
         """
-        return self.start(
-            images, confidence=confidence, objects=objects, output_size_hw=output_size_hw
-        ).results()
+        # A device reports what a kernel did at any later call, in whichever stage that is.
+        with device_failures(self.card.name, f'on {len(images)} image(s)'):
+            return self.start(
+                images, confidence=confidence, objects=objects, output_size_hw=output_size_hw
+            ).results()
 
     def start(
         self,
@@ -325,6 +327,12 @@ class Segmenter:
             grid_hw = tuple(logits_CHW.shape[1:])
             sampler = self._sampler(grid_hw, geometry, geometry.source_hw)
             return torch.stack([sampler.resample(logits_HW) for logits_HW in logits_CHW])
+
+    def free_caches(self) -> None:
+        """Gives back, on the device too, all memory that the next call can do without."""
+        self._samplers.clear()
+        self._preprocessor.free_buffers()
+        give_memory_back(self.device)
 
     def close(self) -> None:
         """Frees the model's memory, on the device too; the segmenter cannot be used afterwards."""

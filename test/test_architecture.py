@@ -32,10 +32,11 @@ MAY_IMPORT = {
     'postprocess': PIXELS | {'models'},
     'device_queue': set(),
     'pipeline': PIXELS | {'models', 'backends', 'postprocess', 'device_queue'},
+    'recovery': RUNNING,
     'navigation': PIXELS | {'models', 'postprocess'},
     'training': RUNNING,
     'benchmarks': RUNNING,
-    'ros': RUNNING | {'navigation', 'benchmarks'},
+    'ros': RUNNING | {'navigation', 'benchmarks', 'recovery'},
     'cli': RUNNING | {'navigation', 'training', 'benchmarks', 'ros'},
 }
 

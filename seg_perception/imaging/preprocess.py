@@ -261,6 +261,11 @@ class Preprocessor:
         self._scratch: U8 = np.empty(0, np.uint8)  # the frame in 8 bits, where it is not yet
         self._turn = 0
 
+    def free_buffers(self) -> None:
+        """Gives up the memory kept for the next batch."""
+        self._buffers.clear()
+        self._scratch = np.empty(0, np.uint8)
+
     def plan(self, source_hw: tuple[int, int]) -> ResizeGeometry:
         """How an image of this size will be resized."""
         return plan_resize(source_hw, self.size_hw, self.mode, self.multiple_of)

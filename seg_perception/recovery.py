@@ -1,0 +1,301 @@
+"""Keeps a model at work: what failed once is tried again smaller, then loaded anew, then given up.
+
+The policy, by what went wrong:
+
+- *out of memory*: caches are freed and the images are tried one by one; later batches are of one
+  image for a while.
+- *the device failed*: the model is loaded anew and the images are tried once more.
+- *anything else* (an operator that raises, NaN): the images are lost. After ``max_failures`` lost
+  in a row the model is loaded anew.
+- *a call that does not return*: who watches says so (`ResilientSegmenter.abandon`); the model is
+  loaded anew beside the one that hangs, whose memory stays taken.
+
+What is loaded anew must succeed once before it may be loaded anew again; else the model is lost.
+No other device is ever taken.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from seg_perception.errors import (
+    ConfigurationError,
+    DeviceLostError,
+    DeviceMemoryError,
+    InferenceError,
+    InputError,
+    ModelLostError,
+)
+from seg_perception.pipeline import Image
+from seg_perception.structures import ClassTable, Segmentation
+
+SMALL_BATCHES_S = 60.0
+"""How long batches stay small after memory ran out."""
+
+
+class LoadedModel(Protocol):
+    """What is kept at work: a `Segmenter`, or what does as it does."""
+
+    confidence_threshold: float
+
+    @property
+    def classes(self) -> ClassTable:
+        """What the label values mean."""
+        ...
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the model gives scores."""
+        ...
+
+    def description(self) -> Mapping[str, str]:
+        """What runs where and how, for people."""
+        ...
+
+    def segment(self, images: Sequence[Image], **options: Any) -> list[Segmentation]:
+        """Segments images."""
+        ...
+
+    def free_caches(self) -> None:
+        """Gives back all memory that the next call can do without."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory."""
+        ...
+
+
+class ResilientSegmenter:
+    """A segmenter that brings its model back to work.
+
+    One thread segments; another may watch, abandon and describe. Not thread-safe otherwise.
+
+    Args:
+        load: loads the model and warms it up.
+        max_failures: so many lost calls in a row have the model loaded anew; 0 for never.
+        report: told, in one line, what is done to bring the model back.
+
+    Raises:
+        SegPerceptionError: whatever ``load`` raises the first time.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], LoadedModel],
+        *,
+        max_failures: int = 10,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._load = load
+        self._max_failures = max_failures
+        self._report = report
+        self._lock = threading.Lock()
+        start_s = time.monotonic()
+        self._model: LoadedModel | None = load()
+        self._load_s = time.monotonic() - start_s
+        self._seen = self._model
+        self._description = dict(self._model.description())
+        self._generation = 0
+        self._busy_since_s: float | None = None
+        self._num_failures = 0
+        self._num_reloads = 0
+        self._is_on_trial = False
+        self._lost: ModelLostError | None = None
+        self._reason = ''
+        self._threshold = self._model.confidence_threshold
+        self._small_until_s = 0.0
+
+    @property
+    def classes(self) -> ClassTable:
+        """What the label values mean."""
+        return self._seen.classes
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the model gives scores."""
+        return self._seen.has_confidence
+
+    @property
+    def confidence_threshold(self) -> float:
+        """Pixels less sure than this probability get the unlabelled id."""
+        return self._threshold
+
+    @confidence_threshold.setter
+    def confidence_threshold(self, threshold: float) -> None:
+        self._seen.confidence_threshold = threshold
+        self._threshold = threshold
+
+    @property
+    def num_reloads(self) -> int:
+        """How often the model was loaded anew."""
+        return self._num_reloads
+
+    @property
+    def batch_limit(self) -> int | None:
+        """How many images at once are prudent now; None for any number."""
+        return 1 if time.monotonic() < self._small_until_s else None
+
+    def description(self) -> Mapping[str, str]:
+        """What runs where and how, for people; the last that is known while it is loaded anew."""
+        return {**self._description, 'model_reloads': str(self._num_reloads)}
+
+    def segment(self, images: Sequence[Image], **options: Any) -> list[Segmentation]:
+        """As `Segmenter.segment`; brings the model back to work where that can be done.
+
+        Raises:
+            InputError, ConfigurationError: what was asked for cannot be.
+            InferenceError: the images are lost; the next may come through.
+            ModelLostError: the model is lost, now and for all further calls.
+        """
+        with self._lock:
+            generation = self._generation
+            self._busy_since_s = time.monotonic()
+        try:
+            return self._segment(images, options, generation)
+        finally:
+            with self._lock:
+                if generation == self._generation:
+                    self._busy_since_s = None
+
+    def is_hanging(self, timeout_s: float) -> bool:
+        """Whether a call has not returned for longer than that, or three times its loading."""
+        with self._lock:
+            if self._busy_since_s is None:
+                return False
+            allowed_s = timeout_s if self._model is not None else timeout_s + 3.0 * self._load_s
+            return time.monotonic() - self._busy_since_s > allowed_s
+
+    def abandon(self, reason: str) -> None:
+        """Leaves the call that is under way to itself; the next one loads the model anew.
+
+        What hangs goes on hanging and keeps its memory. Should it return after all, what it says
+        counts for nothing.
+
+        Args:
+            reason: what made it hang, or how it was noticed.
+
+        Raises:
+            ModelLostError: the model was loaded anew before and hangs again.
+        """
+        with self._lock:
+            self._generation += 1
+            self._model, self._reason = None, reason
+            self._busy_since_s = None
+            if self._is_on_trial:
+                self._lost = ModelLostError(
+                    f'{reason}, and hangs again after it was loaded anew: end the process',
+                    needs_new_process=True,
+                )
+                raise self._lost
+            self._is_on_trial = True
+        self._report(f'{reason}: it is loaded anew, beside the one that hangs')
+
+    def close(self) -> None:
+        """Frees the model's memory; that of one that hangs stays taken."""
+        with self._lock:
+            model, self._model = self._model, None
+            self._lost = self._lost or ModelLostError('the model is closed')
+        if model is not None:
+            _close(model)
+
+    def _segment(
+        self, images: Sequence[Image], options: Mapping[str, Any], generation: int
+    ) -> list[Segmentation]:
+        model = self._working_model(generation)
+        try:
+            results = self._try(model, images, options)
+        except (InputError, ConfigurationError):
+            raise
+        except DeviceLostError as error:
+            self._discard(model, str(error), generation)
+            results = self._working_model(generation).segment(images, **options)
+        except Exception as error:
+            self._count_failure(model, error, generation)
+            raise
+        with self._lock:
+            self._check_current(generation)
+            self._num_failures, self._is_on_trial = 0, False
+        return results
+
+    def _try(
+        self, model: LoadedModel, images: Sequence[Image], options: Mapping[str, Any]
+    ) -> list[Segmentation]:
+        """Segments the images; one by one, with caches freed, where memory runs out."""
+        try:
+            return model.segment(images, **options)
+        except DeviceMemoryError as error:
+            self._small_until_s = time.monotonic() + SMALL_BATCHES_S
+            self._report(f'{error}: caches are freed and {len(images)} image(s) tried one by one')
+            model.free_caches()
+            return [result for image in images for result in model.segment([image], **options)]
+
+    def _working_model(self, generation: int) -> LoadedModel:
+        """The model, loaded anew where it has to be."""
+        with self._lock:
+            self._check_current(generation)
+            if self._lost is not None:
+                raise self._lost
+            if self._model is not None:
+                return self._model
+        try:
+            model = self._load()
+            model.confidence_threshold = self._threshold
+        except Exception as error:
+            lost = ModelLostError(
+                f'the model failed ({self._reason}) and cannot be loaded anew: {error}',
+                needs_new_process=isinstance(error, DeviceLostError),
+            )
+            with self._lock:
+                if generation == self._generation:
+                    self._lost = lost
+            raise lost from error
+        with self._lock:
+            if generation == self._generation and self._lost is None:
+                self._model = self._seen = model
+                self._description = dict(model.description())
+                self._num_reloads += 1
+                return model
+        _close(model)
+        raise InferenceError('the model was abandoned while it was loaded')
+
+    def _count_failure(self, model: LoadedModel, error: Exception, generation: int) -> None:
+        with self._lock:
+            if generation != self._generation:
+                return
+            self._num_failures += 1
+            num_failures = self._num_failures
+        if 0 < self._max_failures <= num_failures:
+            reason = f'{num_failures} calls in a row failed, the last one with: {error}'
+            self._discard(model, reason, generation)
+
+    def _discard(self, model: LoadedModel, reason: str, generation: int) -> None:
+        """Has the model loaded anew at the next call.
+
+        Raises:
+            ModelLostError: that was done before, and it never worked since.
+        """
+        with self._lock:
+            self._check_current(generation)
+            self._model, self._num_failures, self._reason = None, 0, reason
+            if self._is_on_trial:
+                self._lost = ModelLostError(f'{reason}, after it was loaded anew')
+            self._is_on_trial = True
+            lost = self._lost
+        _close(model)
+        if lost is not None:
+            raise lost
+        self._report(f'{reason}: the model is loaded anew')
+
+    def _check_current(self, generation: int) -> None:
+        if generation != self._generation:
+            raise InferenceError('the model was abandoned before it returned')
+
+
+def _close(model: LoadedModel) -> None:
+    # On a device that failed, giving memory back fails too, and there is nothing to do about it.
+    with suppress(RuntimeError):
+        model.close()
