@@ -5,7 +5,8 @@
     │   ├── EncodingError           its encoding or format is not one we can decode
     │   ├── ImageLayoutError        its size, step and byte count contradict each other
     │   ├── ImageTooLargeError      it claims more pixels than the configured bound
-    │   └── CompressedImageError    its compressed bytes are truncated or corrupt
+    │   ├── CompressedImageError    its compressed bytes are truncated or corrupt
+    │   └── PromptError             a prompt is incomplete, or points outside of its image
     ├── ModelError                  a model cannot be found, loaded or run
     │   ├── ModelNotFoundError      no catalog entry or file has that name
     │   ├── ModelCardError          a model card is incomplete or contradicts itself
@@ -48,6 +49,10 @@ class ImageTooLargeError(InputError):
 
 class CompressedImageError(InputError):
     """A compressed image is truncated, corrupt or not what its format says."""
+
+
+class PromptError(InputError):
+    """A prompt is incomplete, contradicts itself or points outside of its image."""
 
 
 class ModelError(SegPerceptionError):

@@ -7,6 +7,7 @@ left; sizes are ``_hw`` (rows first) unless a name says ``_wh``.
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from seg_perception.errors import ConfigurationError, InputError
+from seg_perception.errors import ConfigurationError, InputError, PromptError
 
 UNLABELED_IDS = (255, 65535)
 """Class id of a pixel nobody vouches for, in 8- and 16-bit label images (the convention of
@@ -183,6 +184,69 @@ class ClassTable:
         palette = np.zeros((np.iinfo(self.label_dtype).max + 1, 3), np.uint8)
         palette[: len(self)] = self.colors_rgb
         return palette
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Where one thing is in an image: a box around it, points on it, points beside it.
+
+    Coordinates are pixels of the image, those of points with whole numbers at pixel centres.
+
+    Attributes:
+        name: what to call it; things of one name are of one class.
+        box_xyxy_px: left, top, right and bottom edge, right and bottom exclusive; it may reach
+            beyond the image. None for no box.
+        on_xy_px: column and row of points on the thing.
+        beside_xy_px: of points on what is not part of it.
+
+    Raises:
+        PromptError: nothing says where it is, a number is not finite, a box is empty, or it is
+            called like the background.
+    """
+
+    name: str = 'object'
+    box_xyxy_px: tuple[float, float, float, float] | None = None
+    on_xy_px: tuple[tuple[float, float], ...] = ()
+    beside_xy_px: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name in BACKGROUND_NAMES:
+            raise PromptError(f"prompt: expected the name of a thing, got '{self.name}'")
+        if self.box_xyxy_px is None and not self.on_xy_px:
+            raise PromptError(f'prompt {self.name}: expected a box or a point on it, got neither')
+        box = self.box_xyxy_px or ()
+        places = (*box, *(value for point in self._points for value in point))
+        if not all(map(math.isfinite, places)):
+            raise PromptError(f'prompt {self.name}: expected finite pixels, got {places}')
+        if box and not (box[0] < box[2] and box[1] < box[3]):
+            raise PromptError(
+                f'prompt {self.name}: expected a box of left < right and top < bottom, got {box}'
+            )
+
+    @property
+    def _points(self) -> tuple[tuple[float, float], ...]:
+        return self.on_xy_px + self.beside_xy_px
+
+    def check_within(self, size_hw: tuple[int, int]) -> None:
+        """Checks that the prompt is about an image of some size.
+
+        Raises:
+            PromptError: the box does not touch it, or a point lies outside of it.
+        """
+        height, width = size_hw
+        image = f'the image of {width}x{height} px'
+        for x, y in self._points:
+            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+                raise PromptError(
+                    f'prompt {self.name}: expected points within {image}, got x {x:g} y {y:g}'
+                )
+        if self.box_xyxy_px is not None:
+            left, top, right, bottom = self.box_xyxy_px
+            if not (left < width and top < height and right > 0 and bottom > 0):
+                raise PromptError(
+                    f'prompt {self.name}: expected a box that overlaps {image}, got left '
+                    f'{left:g} top {top:g} right {right:g} bottom {bottom:g}'
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
