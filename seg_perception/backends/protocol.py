@@ -12,6 +12,7 @@ from typing import Literal, Protocol, get_args
 import torch
 
 from seg_perception.errors import ConfigurationError
+from seg_perception.structures import ClassTable
 
 Precision = Literal['auto', 'fp32', 'fp16', 'bf16']
 EngineName = Literal[
@@ -85,7 +86,7 @@ class InstanceOutput:
         mask_logits_NHW: floating point, positive where the object is, on a grid that tiles the
             model's input like that of `ModelOutput.logits_BCHW`.
         scores_N: floating point, how sure the model is of each, 0 to 1.
-        class_ids_N: int64, each one of the card's classes.
+        class_ids_N: int64, each one of the classes of its image.
         boxes_xyxy_N4: left, top, right and bottom edge in pixels of the model's input, floating
             point; None where unknown. A mask is empty outside of its box.
         masks_tile_boxes: whether each mask's grid tiles its box instead of the model's input.
@@ -138,12 +139,15 @@ class ModelOutput:
         labels_BHW: integer class ids, each one of the card's classes.
         is_probabilities: whether the scores are probabilities already (no softmax needed).
         instances: the objects of each image, one item per image.
+        classes: what class ids mean, one table per image, where that is not for the card to say:
+            the model takes names from its user. Logits of all images have the same.
     """
 
     logits_BCHW: torch.Tensor | None = None
     labels_BHW: torch.Tensor | None = None
     is_probabilities: bool = False
     instances: tuple[InstanceOutput, ...] | None = None
+    classes: tuple[ClassTable, ...] | None = None
 
     def __post_init__(self) -> None:
         given = (self.logits_BCHW, self.labels_BHW, self.instances)

@@ -1,4 +1,4 @@
-"""The only place that sequences the stages, and times them: images in, segmentations out.
+"""A model that turns images into segmentations: it sequences the stages, and times them.
 
 Legend: B batch, C classes, H/W model grid, Y/X output pixels.
 """
@@ -16,29 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seg_perception.backends import InstanceOutput, ModelOutput, RunOptions, load_backend
-from seg_perception.backends.failures import device_failures, translated
+from seg_perception.backends import RunOptions, load_backend
+from seg_perception.backends.failures import device_failures
 from seg_perception.backends.torch_eager import give_memory_back, use_threads
 from seg_perception.device_queue import Download, StageClock
 from seg_perception.errors import ConfigurationError, InferenceError, InputError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
-from seg_perception.imaging.preprocess import Preprocessor, ResizeGeometry
+from seg_perception.imaging.preprocess import Preprocessor
 from seg_perception.models import DEFAULT_MODEL, ModelCard, resolve
-from seg_perception.postprocess import GridSampler, label_objects, objects_of_owners
-from seg_perception.postprocess.label_images import LabelRules, label_images
-from seg_perception.structures import (
-    U8,
-    ClassTable,
-    CompressedFrame,
-    Frame,
-    Labels,
-    Objects,
-    Segmentation,
-)
+from seg_perception.pipeline.finishing import Finisher, Wanted
+from seg_perception.pipeline.pending import Part, PendingSegmentations
+from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
 
 Image = Frame | CompressedFrame | npt.NDArray[np.uint8]
-
-_MAX_SAMPLERS = 32
 
 
 class Segmenter:
@@ -100,7 +90,7 @@ class Segmenter:
         self._stream: torch.cuda.Stream | None = None  # brings results to the host
         if self.device.type == 'cuda':
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        self._samplers: dict[tuple[Any, ...], GridSampler] = {}
+        self._finish = Finisher(card, self.device)
         self._max_pixels = max_pixels
         size_hw, resize = card.input.size_hw, card.input.resize
         fixed_hw = self._backend.input_hw_fixed
@@ -243,11 +233,12 @@ class Segmenter:
             raise ConfigurationError(
                 f'expected output_size_hw of two positive numbers, got {output_size_hw}'
             )
+        wanted = Wanted(confidence, objects, output_size_hw, self.confidence_threshold)
         use_threads(self._num_threads)
         clock = StageClock(self.device)
         with clock.host_stage('decode'):
             frames = [self._to_frame(image) for image in images]
-        parts: list[_Part] = []
+        parts: list[Part] = []
         with torch.inference_mode():
             with clock.stage('preprocess'):
                 batches = self._preprocessor(frames)
@@ -257,13 +248,14 @@ class Segmenter:
                         output = self._backend.infer(batch_B3HW[part])
                     with clock.stage('postprocess'):
                         parts += [
-                            _Part(
+                            Part(
                                 [indices[part][i] for i in members],
+                                classes,
                                 tuple(tensors),
                                 Download(list(tensors.values()), self._stream),
                             )
-                            for members, tensors in self._finish(
-                                output, geometries[part], confidence, objects, output_size_hw
+                            for members, classes, tensors in self._finish(
+                                output, geometries[part], wanted
                             )
                         ]
         return PendingSegmentations(self.card, frames, parts, clock)
@@ -325,18 +317,18 @@ class Segmenter:
                 )
             logits_CHW = output.logits_BCHW[0]
             grid_hw = tuple(logits_CHW.shape[1:])
-            sampler = self._sampler(grid_hw, geometry, geometry.source_hw)
+            sampler = self._finish.sampler(grid_hw, geometry, geometry.source_hw)
             return torch.stack([sampler.resample(logits_HW) for logits_HW in logits_CHW])
 
     def free_caches(self) -> None:
         """Gives back, on the device too, all memory that the next call can do without."""
-        self._samplers.clear()
+        self._finish.forget()
         self._preprocessor.free_buffers()
         give_memory_back(self.device)
 
     def close(self) -> None:
         """Frees the model's memory, on the device too; the segmenter cannot be used afterwards."""
-        self._samplers.clear()
+        self._finish.forget()
         self._backend.close()
 
     def __enter__(self) -> Segmenter:
@@ -366,204 +358,6 @@ class Segmenter:
                 f'or (Y, X) in grey, got {got}; for other pixels use Frame.from_array'
             )
         return Frame.from_array(image, 'mono8' if is_gray else 'rgb8')
-
-    def _finish(
-        self,
-        output: ModelOutput,
-        geometries: Sequence[ResizeGeometry],
-        wants_confidence: bool,
-        wants_objects: bool,
-        output_size_hw: tuple[int, int] | None,
-    ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-        """Results of the images of a batch, on a GPU those of one geometry together.
-
-        Yields:
-            The images' positions in the batch, and by name labels (B, Y, X), whether scores were
-            not numbers, confidence (B, Y, X) where it is wanted and known, and what objects are
-            made of where the model gives them.
-        """
-        if output.instances is not None:
-            for i, (found, geometry) in enumerate(zip(output.instances, geometries, strict=True)):
-                output_hw = output_size_hw or geometry.source_hw
-                yield (
-                    [i],
-                    self._finish_objects(
-                        found, geometry, wants_confidence, wants_objects, output_hw
-                    ),
-                )
-            return
-        groups: dict[ResizeGeometry, list[int]] = {}
-        for i, geometry in enumerate(geometries):
-            groups.setdefault(geometry, []).append(i)
-        for geometry, members in groups.items():
-            yield (
-                members,
-                self._finish_alike(
-                    output,
-                    members,
-                    geometry,
-                    wants_confidence,
-                    output_size_hw or geometry.source_hw,
-                ),
-            )
-
-    def _finish_alike(
-        self,
-        output: ModelOutput,
-        members: list[int],
-        geometry: ResizeGeometry,
-        wants_confidence: bool,
-        output_hw: tuple[int, int],
-    ) -> dict[str, torch.Tensor]:
-        is_row = members == list(range(members[0], members[-1] + 1))
-        chosen = slice(members[0], members[-1] + 1) if is_row else members  # a view, or a copy
-        if output.labels_BHW is not None:
-            labels_BHW = output.labels_BHW[chosen]
-            sampler = self._sampler(tuple(labels_BHW.shape[1:]), geometry, output_hw)
-            labels_BYX = torch.stack([sampler.nearest(labels_HW) for labels_HW in labels_BHW])
-            return {'labels': labels_BYX.to(self._label_dtype)}
-        assert output.logits_BCHW is not None
-        logits_BCHW = output.logits_BCHW[chosen]
-        sampler = self._sampler(tuple(logits_BCHW.shape[2:]), geometry, output_hw)
-        rules = LabelRules(
-            self.classes,
-            output.is_probabilities,
-            self.card.output.temperature,
-            self.confidence_threshold,
-            wants_confidence,
-        )
-        made = label_images(logits_BCHW, sampler, rules)
-        tensors = {'labels': made.labels_BYX, 'is_nan': made.is_nan}
-        if made.confidence_BYX is not None:
-            tensors['confidence'] = made.confidence_BYX
-        return tensors
-
-    def _finish_objects(
-        self,
-        found: InstanceOutput,
-        geometry: ResizeGeometry,
-        wants_confidence: bool,
-        wants_objects: bool,
-        output_hw: tuple[int, int],
-    ) -> dict[str, torch.Tensor]:
-        sampler = self._sampler(tuple(found.mask_logits_NHW.shape[1:]), geometry, output_hw)
-        options = self.card.output.options
-        made = label_objects(
-            found,
-            sampler,
-            self.classes,
-            thing_ids=[self.classes.id_of(name) for name in options.thing_classes],
-            confidence=wants_confidence,
-            confidence_threshold=self.confidence_threshold,
-            overlap_threshold=options.overlap_threshold,
-        )
-        tensors = {'labels': made.labels_YX.to(self._label_dtype)[None]}
-        if made.confidence_YX is not None:
-            tensors['confidence'] = made.confidence_YX[None]
-        if wants_objects:
-            tensors['owners'] = made.owners_YX.to(torch.uint16)
-            tensors |= {'class_ids': found.class_ids_N, 'scores': found.scores_N}
-        return tensors
-
-    @property
-    def _label_dtype(self) -> torch.dtype:
-        return torch.uint8 if self.classes.label_dtype == np.uint8 else torch.uint16
-
-    def _sampler(
-        self, grid_hw: tuple[int, ...], geometry: ResizeGeometry, output_hw: tuple[int, int]
-    ) -> GridSampler:
-        key = (grid_hw, geometry, output_hw)
-        sampler = self._samplers.pop(key, None)
-        if sampler is None:
-            sampler = GridSampler(
-                (grid_hw[0], grid_hw[1]),
-                geometry,
-                output_hw,
-                align_corners=self.card.output.align_corners,
-                device=self._backend.device,
-            )
-        self._samplers[key] = sampler  # most recently used last
-        while len(self._samplers) > _MAX_SAMPLERS:
-            del self._samplers[next(iter(self._samplers))]
-        return sampler
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Part:
-    """Results of some images of one size, on their way to the host.
-
-    Attributes:
-        indices: which images.
-        names: what the arrays are that come: labels (B, Y, X); whether scores were not numbers;
-            confidence (B, Y, X); owners (Y, X), class_ids (N,) and scores (N,) of the objects of
-            a single image.
-        download: brings them.
-    """
-
-    indices: list[int]
-    names: tuple[str, ...]
-    download: Download
-
-
-class PendingSegmentations:
-    """Images that a `Segmenter` has begun to segment.
-
-    Args:
-        card: the model's.
-        frames: the images.
-        parts: results on their way to the host.
-        clock: times the stages.
-    """
-
-    def __init__(
-        self,
-        card: ModelCard,
-        frames: Sequence[Frame],
-        parts: Sequence[_Part],
-        clock: StageClock,
-    ) -> None:
-        self._card = card
-        self._frames = frames
-        self._parts = parts
-        self._clock = clock
-
-    def results(self) -> list[Segmentation]:
-        """One result per image, in order; waits for the device. Arrays are the caller's to keep.
-
-        Raises:
-            InferenceError: the model failed, or gave something that is not a number.
-        """
-        made: dict[int, tuple[Labels, U8 | None, Objects | None]] = {}
-        with self._clock.host_stage('download'), translated(self._card.name, 'on its device'):
-            for part in self._parts:
-                arrays = dict(zip(part.names, part.download.arrays(), strict=True))
-                if arrays.get('is_nan', np.False_).any():
-                    raise InferenceError(
-                        f'{self._card.name}: expected numbers, got NaN; try precision fp32, and '
-                        f'check the weights'
-                    )
-                objects = None
-                if 'owners' in arrays:
-                    scores_N = arrays['scores'].clip(0.0, 1.0)
-                    objects = objects_of_owners(arrays['owners'], arrays['class_ids'], scores_N)
-                confidence_BYX = arrays.get('confidence')
-                for position, index in enumerate(part.indices):
-                    confidence_YX = None if confidence_BYX is None else confidence_BYX[position]
-                    made[index] = arrays['labels'][position], confidence_YX, objects
-        timings_ms = self._clock.timings_ms()
-        return [
-            Segmentation(
-                labels_YX=made[i][0],
-                confidence_YX=made[i][1],
-                classes=self._card.classes,
-                timings_ms=timings_ms,
-                stamp_ns=frame.stamp_ns,
-                frame_id=frame.frame_id,
-                camera=frame.camera,
-                objects=made[i][2],
-            )
-            for i, frame in enumerate(self._frames)
-        ]
 
 
 def _parts(num_items: int, max_items: int | None) -> Iterator[slice]:

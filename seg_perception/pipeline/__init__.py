@@ -1,0 +1,8 @@
+"""The only place that sequences the stages: images in, segmentations out."""
+
+from __future__ import annotations
+
+from seg_perception.pipeline.pending import PendingSegmentations
+from seg_perception.pipeline.segmenter import Image, Segmenter
+
+__all__ = ['Image', 'PendingSegmentations', 'Segmenter']
