@@ -60,6 +60,15 @@ class LoadedModel(Protocol):
         """Segments images."""
         ...
 
+    @property
+    def can_scale_input(self) -> bool:
+        """Whether the network's input can be made smaller."""
+        ...
+
+    def scale_input(self, scale: float) -> None:
+        """Makes the network's input smaller; labels keep their size."""
+        ...
+
     def free_caches(self) -> None:
         """Gives back all memory that the next call can do without."""
         ...
@@ -106,6 +115,7 @@ class ResilientSegmenter:
         self._is_on_trial = False
         self._lost: ModelLostError | None = None
         self._reason = ''
+        self._scale = 1.0
         self._threshold = self._model.confidence_threshold
         self._small_until_s = 0.0
 
@@ -128,6 +138,17 @@ class ResilientSegmenter:
     def confidence_threshold(self, threshold: float) -> None:
         self._seen.confidence_threshold = threshold
         self._threshold = threshold
+
+    @property
+    def can_scale_input(self) -> bool:
+        """Whether the network's input can be made smaller."""
+        return self._seen.can_scale_input
+
+    def scale_input(self, scale: float) -> None:
+        """As `Segmenter.scale_input`, for models loaded anew too; for the segmenting thread."""
+        if scale != self._scale:
+            self._seen.scale_input(scale)
+            self._scale = scale
 
     @property
     def num_reloads(self) -> int:
@@ -244,6 +265,7 @@ class ResilientSegmenter:
         try:
             model = self._load()
             model.confidence_threshold = self._threshold
+            model.scale_input(self._scale)
         except Exception as error:
             lost = ModelLostError(
                 f'the model failed ({self._reason}) and cannot be loaded anew: {error}',

@@ -281,3 +281,28 @@ def test_threads_are_those_of_torch_and_opencv(image):
     finally:
         cv2.setNumThreads(before)
     assert seen == [(2, 2)]
+
+
+def test_a_smaller_input_leaves_labels_at_their_size():
+    segmenter = Segmenter(input_size_hw=(256, 256), num_threads=1)
+    image = astronaut()
+    [full] = segmenter.segment([image])
+    segmenter.scale_input(0.5)
+    [scaled] = segmenter.segment([image])
+    [small] = Segmenter(input_size_hw=(128, 128), num_threads=1).segment([image])
+    np.testing.assert_array_equal(scaled.labels_YX, small.labels_YX)
+    assert scaled.labels_YX.shape == image.shape[:2]
+    segmenter.scale_input(1.0)
+    [again] = segmenter.segment([image])
+    np.testing.assert_array_equal(again.labels_YX, full.labels_YX)
+    for scale in (0.0, 1.5):
+        with pytest.raises(ConfigurationError, match='input scale of 0 to 1'):
+            segmenter.scale_input(scale)
+
+
+def test_freed_caches_come_back():
+    segmenter = Segmenter(input_size_hw=(64, 64), num_threads=1)
+    [before] = segmenter.segment([astronaut()])
+    segmenter.free_caches()
+    [after] = segmenter.segment([astronaut()])
+    np.testing.assert_array_equal(before.labels_YX, after.labels_YX)

@@ -51,6 +51,11 @@ class Model:
     def description(self):
         return {'model': 'told'}
 
+    can_scale_input = True
+
+    def scale_input(self, scale):
+        self.scale = scale
+
     def free_caches(self):
         self.log.append('free')
 

@@ -6,6 +6,7 @@ Legend: B batch, C classes, H/W model grid, Y/X output pixels.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,9 @@ from seg_perception.pipeline.pending import Part, PendingSegmentations
 from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
 
 Image = Frame | CompressedFrame | npt.NDArray[np.uint8]
+
+_SCALED_MULTIPLE = 32
+"""Sides of inputs made smaller are multiples of this: the stride of most networks."""
 
 
 class Segmenter:
@@ -84,6 +88,7 @@ class Segmenter:
         self.confidence_threshold = confidence_threshold
         options = RunOptions(**run_options)
         self._num_threads = options.num_threads
+        self._is_compiled = options.engine == 'compile'
         if options.num_threads:
             cv2.setNumThreads(options.num_threads)
         self._backend = load_backend(card, weights_path, options)
@@ -104,6 +109,7 @@ class Segmenter:
             size_hw, resize = fixed_hw, 'letterbox' if resize == 'fit' else resize
         bgr = card.input.channel_order == 'bgr'
         mean, std, pad = card.input.mean_rgb, card.input.std_rgb, card.input.pad_rgb
+        self._full_input_hw = size_hw
         self._preprocessor = Preprocessor(
             size_hw,
             resize,
@@ -117,6 +123,37 @@ class Segmenter:
             pad_C=pad[::-1] if pad is not None and bgr else pad,
             max_pixels=max_pixels,
         )
+
+    @property
+    def can_scale_input(self) -> bool:
+        """Whether the network's input can be made smaller while it runs.
+
+        Not where the model's file fixes it, nor where every size is compiled for minutes first.
+        """
+        return self._backend.input_hw_fixed is None and not self._is_compiled
+
+    def scale_input(self, scale: float) -> None:
+        """Makes the network's input smaller from the next images on; labels keep their size.
+
+        Args:
+            scale: of the sides that were loaded with, above 0 and up to 1.
+
+        Raises:
+            ConfigurationError: another scale, or one below 1 where `can_scale_input` is false.
+        """
+        if not 0.0 < scale <= 1.0 or (scale < 1.0 and not self.can_scale_input):
+            raise ConfigurationError(
+                f'expected an input scale of {"0 to 1" if self.can_scale_input else "1"}, as '
+                f'{self.card.name} takes it, got {scale}'
+            )
+        self._preprocessor.size_hw = self._full_input_hw
+        if scale < 1.0:
+            multiple = math.lcm(_SCALED_MULTIPLE, self.card.input.multiple_of)
+            height, width = (
+                max(multiple, round(side * scale / multiple) * multiple)
+                for side in self._full_input_hw
+            )
+            self._preprocessor.size_hw = (height, width)
 
     @property
     def classes(self) -> ClassTable:
