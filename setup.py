@@ -36,7 +36,9 @@ EXTRAS = {
     'bench': ['matplotlib>=3.7', 'psutil>=5.9', 'scikit-image>=0.22'],
     'coco': ['pycocotools>=2.0.7'],
     'demo': ['rich>=13', 'scikit-image>=0.22'],
-    'onnx': ['onnxruntime>=1.17'],
+    # onnx and onnxscript export torch networks for onnxruntime
+    'onnx': ['onnx>=1.15', 'onnxruntime>=1.17', 'onnxscript>=0.1'],
+    'openvino': ['openvino>=2024.4'],
     'tflite': ['ai-edge-litert>=1.0'],
     'train': [
         'kornia>=0.7',

@@ -51,6 +51,7 @@ OPTIONAL_MODULES = (
     'matplotlib',
     'onnx',
     'onnxruntime',
+    'openvino',
     'psutil',
     'pycocotools',
     'rich',

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from seg_perception.backends.devices import select_device, select_dtype
+from seg_perception.backends.engine_cache import EngineCache
 from seg_perception.backends.engines import ENGINES, Engine, native_engine, select_engine
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.protocol import (
@@ -52,7 +53,8 @@ def load_backend(
         card: the model's, from ``models.catalog.resolve``.
         weights_path: a local copy of the weights; else the card's address, through the cache.
         options: how to run it; the defaults of `RunOptions` where None.
-        cache_dir: where downloads are kept; see ``models.weights.default_cache_dir``.
+        cache_dir: where downloads and what engines make are kept; see
+            ``models.weights.default_cache_dir``.
         progress: told about a download: bytes so far, bytes expected or None.
 
     Raises:
@@ -69,4 +71,5 @@ def load_backend(
     verified = fetch_weights(
         card.weights, card.base_dir, cache_dir, weights_path=weights_path, progress=progress
     )
-    return engine.load(card, verified, dataclasses.replace(options, engine=engine.name))
+    options = dataclasses.replace(options, engine=engine.name)
+    return engine.load(card, verified, options, EngineCache(cache_dir))

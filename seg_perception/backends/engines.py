@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from seg_perception.backends import litert, onnx_runtime, torch_eager
+from seg_perception.backends import litert, onnx_runtime, openvino_runtime, torch_eager
+from seg_perception.backends.engine_cache import EngineCache
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.protocol import Backend, EngineName, RunOptions
+from seg_perception.backends.torch_aot import AheadCompiler
 from seg_perception.errors import ConfigurationError, MissingExtraError, SegPerceptionError
 from seg_perception.models.card import ModelCard
 
-LoadModel = Callable[[ModelCard, Path, RunOptions], Backend]
+LoadModel = Callable[[ModelCard, Path, RunOptions, EngineCache], Backend]
 
 
 def nothing_needed() -> None:
@@ -70,12 +72,26 @@ def require_library(module: str, library: str, extra: str, purpose: str) -> None
         raise MissingExtraError(library, extra, purpose)
 
 
+require_onnxruntime = partial(
+    require_library, 'onnxruntime', 'onnxruntime', 'onnx', 'run .onnx models'
+)
+
+
 def load_torch(
-    prepare: torch_eager.Prepare, card: ModelCard, path: Path, options: RunOptions
+    prepare: torch_eager.Prepare,
+    card: ModelCard,
+    path: Path,
+    options: RunOptions,
+    cache: EngineCache,
 ) -> Backend:
     """Loads the torch network of a file and runs what ``prepare`` makes of it."""
     network = NETWORKS[card.weights.format](card, path, options)
     return torch_eager.TorchBackend(network, card, options, prepare)
+
+
+def load_aot(card: ModelCard, path: Path, options: RunOptions, cache: EngineCache) -> Backend:
+    """Loads the torch network of a file and runs the package that is compiled of it."""
+    return load_torch(AheadCompiler(card, path, cache).prepare, card, path, options, cache)
 
 
 ENGINES: Mapping[str, Engine] = {
@@ -101,12 +117,39 @@ ENGINES: Mapping[str, Engine] = {
             require=torch_eager.require_compiler,
         ),
         Engine(
+            'aot',
+            'torch.export and AOTInductor; compiles once and keeps the result in the cache',
+            load_aot,
+            runs_networks=True,
+        ),
+        Engine(
             'onnxruntime',
-            'ONNX Runtime',
+            'ONNX Runtime, on the CPU or through CUDA',
             onnx_runtime.load,
             files=frozenset({'onnx'}),
+            runs_networks=True,
+            require=require_onnxruntime,
+        ),
+        Engine(
+            'tensorrt',
+            "ONNX Runtime's TensorRT; NVIDIA GPUs only; builds for minutes, once",
+            onnx_runtime.load_tensorrt,
+            files=frozenset({'onnx'}),
+            runs_networks=True,
+            require=require_onnxruntime,
+        ),
+        Engine(
+            'openvino',
+            'OpenVINO; CPU only',
+            openvino_runtime.load,
+            files=frozenset({'onnx', 'tflite'}),
+            runs_networks=True,
             require=partial(
-                require_library, 'onnxruntime', 'onnxruntime', 'onnx', 'run .onnx models'
+                require_library,
+                'openvino',
+                'openvino',
+                'openvino',
+                "run models with engine 'openvino'",
             ),
         ),
         Engine(
@@ -126,13 +169,13 @@ ENGINES: Mapping[str, Engine] = {
 }
 """Engine by name."""
 
+_NATIVE = {'onnx': 'onnxruntime', 'tflite': 'litert'}
+
 
 def native_engine(weights_format: str) -> Engine:
     """The engine that a format is made for: torch networks run eagerly, files in their library."""
-    if weights_format in NETWORKS:
-        return ENGINES['eager']
-    [engine] = [e for e in ENGINES.values() if weights_format in e.files]
-    return engine
+    name = 'eager' if weights_format in NETWORKS else _NATIVE[weights_format]
+    return ENGINES[name]
 
 
 def select_engine(card: ModelCard, options: RunOptions) -> Engine:

@@ -13,6 +13,7 @@ import torch
 
 from seg_perception.backends.batches import check_batch, filled_up
 from seg_perception.backends.devices import select_device
+from seg_perception.backends.engine_cache import EngineCache
 from seg_perception.backends.failures import translated
 from seg_perception.backends.outputs import OutputDecoder
 from seg_perception.backends.protocol import ModelOutput, RunOptions
@@ -27,8 +28,10 @@ from seg_perception.models.card import ModelCard
 _INPUT_DTYPES = (np.uint8, np.int8, np.float32)
 
 
-def load(card: ModelCard, weights_path: Path, options: RunOptions) -> LiteRtBackend:
-    """Opens a TFLite file.
+def load(
+    card: ModelCard, weights_path: Path, options: RunOptions, cache: EngineCache
+) -> LiteRtBackend:
+    """Opens a TFLite file; nothing is cached.
 
     Raises:
         MissingExtraError: ai-edge-litert is not installed.
@@ -138,6 +141,7 @@ class LiteRtBackend:
         """See `Backend.description`."""
         return {
             'backend': self.name,
+            'engine': self._options.engine,
             'device': 'cpu',
             'precision': np.dtype(self._input['dtype']).name,
             'num_threads': str(self._options.num_threads or 'default'),

@@ -5,6 +5,7 @@ B batch, C classes, H/W the model's grid.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ import numpy as np
 import torch
 
 from seg_perception.backends.batches import check_batch, filled_up
-from seg_perception.backends.devices import device_name, select_device
+from seg_perception.backends.devices import device_name, select_device, select_dtype
+from seg_perception.backends.engine_cache import CacheEntry, EngineCache
+from seg_perception.backends.exporting import example_batch, export_onnx
 from seg_perception.backends.failures import translated
+from seg_perception.backends.graph_network import GraphNetwork
+from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
+from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.outputs import OutputDecoder
 from seg_perception.backends.protocol import ModelOutput, RunOptions
 from seg_perception.errors import (
@@ -27,28 +33,88 @@ from seg_perception.models.card import ModelCard
 _FLOATS = {'tensor(float)': torch.float32, 'tensor(float16)': torch.float16}
 _PIXELS = {'tensor(uint8)': torch.uint8}
 _CUDA, _CPU = 'CUDAExecutionProvider', 'CPUExecutionProvider'
+_TENSORRT = 'TensorrtExecutionProvider'
+_FILE = 'model.onnx'
 
 
-def load(card: ModelCard, weights_path: Path, options: RunOptions) -> OnnxBackend:
-    """Opens an ONNX file.
+def load(
+    card: ModelCard, weights_path: Path, options: RunOptions, cache: EngineCache
+) -> OnnxBackend:
+    """Opens an ONNX file, or what a torch network gives as one.
 
     Raises:
-        MissingExtraError: onnxruntime is not installed.
+        MissingExtraError: onnxruntime, or what the export of a torch network needs, is not there.
         WeightsError: the file is not an ONNX model that it can run, or takes no image.
+        ModelError: the torch network cannot be exported.
         ModelCardError: its output contradicts the card.
-        DeviceError, ConfigurationError: the options cannot be met here.
+        DeviceError: the options cannot be met here.
     """
+    device = _select_device(options, _available_providers())
+    providers: list[Any] = [_CPU]
+    if device.type == 'cuda':
+        providers.insert(0, (_CUDA, {'device_id': device.index}))
+    return _open(card, weights_path, options, cache, device, providers)
+
+
+def load_tensorrt(
+    card: ModelCard, weights_path: Path, options: RunOptions, cache: EngineCache
+) -> OnnxBackend:
+    """The same, on NVIDIA's TensorRT; what it has built for a GPU is kept in the cache.
+
+    Raises:
+        DeviceError: this onnxruntime has no TensorRT, or cannot start it.
+        Others: as `load`.
+    """
+    available = _available_providers()
+    if _TENSORRT not in available:
+        raise DeviceError(
+            f"engine: tensorrt expects ONNX Runtime's {_TENSORRT}, this onnxruntime has only "
+            f'{", ".join(available)}; pip install onnxruntime-gpu and tensorrt, on a machine '
+            f'with an NVIDIA GPU'
+        )
+    device = _select_device(options, available)
+    if device.type != 'cuda':
+        raise DeviceError(f"engine: tensorrt expects a CUDA device, got device '{device}'")
+    folder = cache.root / 'tensorrt'
+    tensorrt = {
+        'device_id': device.index,
+        'trt_fp16_enable': options.precision in ('auto', 'fp16'),
+        'trt_engine_cache_enable': True,
+        'trt_engine_cache_path': str(folder),
+        'trt_timing_cache_enable': True,
+    }
+    # TensorRT takes its networks in fp32 and rounds by itself
+    as_fp32 = dataclasses.replace(options, precision='fp32')
+    providers = [(_TENSORRT, tensorrt), (_CUDA, {'device_id': device.index}), _CPU]
+    return _open(card, weights_path, as_fp32, cache, device, providers)
+
+
+def _available_providers() -> list[str]:
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError('onnxruntime', 'onnx', 'run .onnx models') from error
-    device = _select_device(options, onnxruntime.get_available_providers())
+    return list(onnxruntime.get_available_providers())
+
+
+def _open(
+    card: ModelCard,
+    weights_path: Path,
+    options: RunOptions,
+    cache: EngineCache,
+    device: torch.device,
+    providers: list[Any],
+) -> OnnxBackend:
+    import onnxruntime
+
+    remark = ''
+    if card.weights.format != 'onnx':
+        entry = onnx_of_network(card, weights_path, options, cache, device)
+        weights_path, remark = entry.folder / _FILE, entry.remark
+        options = dataclasses.replace(options, precision='auto')
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.num_threads
     settings.log_severity_level = 3
-    providers: list[Any] = [_CPU]
-    if device.type == 'cuda':
-        providers.insert(0, (_CUDA, {'device_id': device.index}))
     try:
         session = onnxruntime.InferenceSession(str(weights_path), settings, providers=providers)
     except Exception as error:
@@ -56,12 +122,53 @@ def load(card: ModelCard, weights_path: Path, options: RunOptions) -> OnnxBacken
             f'{weights_path}: is not an ONNX model that onnxruntime {onnxruntime.__version__} '
             f'can run: {str(error)[:300]}'
         ) from error
-    if device.type == 'cuda' and session.get_providers()[0] != _CUDA:
+    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if session.get_providers()[0] != wanted:
         raise DeviceError(
-            f"device: expected '{device}', but onnxruntime could not start {_CUDA} and would run "
-            f"on the CPU; check its CUDA and cuDNN libraries, or use device 'cpu'"
+            f"device: expected '{device}', but onnxruntime could not start {wanted} and would run "
+            f'the model elsewhere; check its CUDA, cuDNN and TensorRT libraries, or use another '
+            f"engine or device 'cpu'"
         )
-    return OnnxBackend(session, card, options, device, onnxruntime.__version__)
+    return OnnxBackend(session, card, options, device, onnxruntime.__version__, remark)
+
+
+def onnx_of_network(
+    card: ModelCard,
+    weights_path: Path,
+    options: RunOptions,
+    cache: EngineCache,
+    device: torch.device,
+) -> CacheEntry:
+    """The ONNX file of a torch network, exported where the cache has none: seconds, once.
+
+    Raises:
+        DeviceError: a precision that onnxruntime does not have on the device.
+        Others: as `load`.
+    """
+    network = NETWORKS[card.weights.format](
+        card, weights_path, dataclasses.replace(options, device='cpu', precision='auto')
+    )
+    dtype = network.dtype if isinstance(network, GraphNetwork) else select_dtype(device, options)
+    if dtype == torch.bfloat16:
+        raise DeviceError(
+            f'{card.name}: precision: expected auto, fp32 or, on a GPU, fp16 for onnxruntime, got '
+            f"bf16; use engine 'openvino', 'eager' or 'compile'"
+        )
+
+    def write(folder: Path) -> None:
+        cpu = torch.device('cpu')
+        if not isinstance(network, GraphNetwork):
+            network.to(dtype)
+        example = example_batch(card, network, cpu, dtype)
+        export_onnx(network, example, folder / _FILE, card.name)
+
+    facts = {
+        **model_facts(card, weights_path, network),
+        **library_versions('onnx', 'onnxscript'),
+        'dtype': str(dtype),
+        'maker': source_hash(export_onnx.__module__),
+    }
+    return cache.entry(f'{card.name}-onnx', facts, write)
 
 
 class OnnxBackend:
@@ -76,6 +183,7 @@ class OnnxBackend:
         options: how to run it.
         device: where the session runs.
         version: onnxruntime's.
+        remark: for people, on where the file comes from.
 
     Raises:
         WeightsError: the model takes no image batch.
@@ -94,11 +202,13 @@ class OnnxBackend:
         options: RunOptions,
         device: torch.device,
         version: str,
+        remark: str = '',
     ) -> None:
         self.device = device
         self._card = card
         self._options = options
         self._version = version
+        self._remark = remark
         image = _image_input(session, card)
         self._input_name = image.name
         self._input_dtype = (_FLOATS | _PIXELS)[image.type]
@@ -187,10 +297,12 @@ class OnnxBackend:
         """See `Backend.description`."""
         return {
             'backend': self.name,
+            'engine': self._options.engine,
             'device': device_name(self.device),
             'precision': str(self._input_dtype).removeprefix('torch.'),
             'num_threads': str(self._options.num_threads or 'default'),
             'onnxruntime': self._version,
+            **({'cache': self._remark} if self._remark else {}),
         }
 
 

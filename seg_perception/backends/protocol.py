@@ -21,7 +21,10 @@ EngineName = Literal[
     'eager',
     'cuda_graph',
     'compile',
+    'aot',
     'onnxruntime',
+    'tensorrt',
+    'openvino',
     'litert',
 ]
 Switch = Literal['auto', 'on', 'off']

@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,32 +24,72 @@ from seg_perception.errors import ConfigurationError, DeviceError, InferenceErro
 from seg_perception.models.card import ModelCard
 
 Network = Callable[[torch.Tensor], Any]
-Prepare = Callable[[torch.nn.Module, torch.device], Network]
 
 MAX_CUDA_GRAPHS = 16
 """Input shapes that get a graph of their own; each holds the memory of one forward pass."""
 
 
-def as_it_is(network: torch.nn.Module, device: torch.device) -> Network:
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how a torch network runs.
+
+    Attributes:
+        device: with the network's weights.
+        dtype: of weights and input.
+        channels_last: memory format of weights and input.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The same, as torch has it."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A network as it is called for each batch.
+
+    Attributes:
+        run: maps a batch (B, 3, H, W) to the network's output.
+        input_hw_fixed: the only input size it takes; None where any fits.
+        batch_fixed: the only batch it takes; None where any fits.
+        remark: for people, on how it came about.
+    """
+
+    run: Network
+    input_hw_fixed: tuple[int, int] | None = None
+    batch_fixed: int | None = None
+    remark: str = ''
+
+
+Prepare = Callable[[torch.nn.Module, Placement], Prepared]
+"""Makes what is called of a network that is in its place."""
+
+
+def as_it_is(network: torch.nn.Module, placement: Placement) -> Prepared:
     """Runs a network eagerly: operation by operation."""
-    return network
+    return Prepared(network)
 
 
-def as_cuda_graph(network: torch.nn.Module, device: torch.device) -> Network:
+def as_cuda_graph(network: torch.nn.Module, placement: Placement) -> Prepared:
     """Replays a network as CUDA graphs.
 
     Raises:
         ConfigurationError: the device is none of CUDA's.
     """
-    if device.type != 'cuda':
+    if placement.device.type != 'cuda':
         raise ConfigurationError(
-            f'engine: cuda_graph expects a CUDA device, the model runs on {device}; use another '
-            f'engine, or auto'
+            f'engine: cuda_graph expects a CUDA device, the model runs on {placement.device}; '
+            f'use another engine, or auto'
         )
-    return CudaGraphs(network)
+    return Prepared(CudaGraphs(network))
 
 
-def as_compiled(network: torch.nn.Module, device: torch.device) -> Network:
+def as_compiled(network: torch.nn.Module, placement: Placement) -> Prepared:
     """Runs a network through ``torch.compile``; on CUDA what it makes is replayed as a graph.
 
     Raises:
@@ -56,18 +97,45 @@ def as_compiled(network: torch.nn.Module, device: torch.device) -> Network:
     """
     require_compiler()
     module: Network = torch.compile(network)
-    return CudaGraphs(module) if device.type == 'cuda' else module
+    return Prepared(CudaGraphs(module) if placement.device.type == 'cuda' else module)
+
+
+def place(
+    network: torch.nn.Module, card: ModelCard, options: RunOptions
+) -> tuple[torch.nn.Module, Placement]:
+    """Brings a network to the device, precision and layout that the options ask for.
+
+    Args:
+        network: taken over and changed, unless it is a `GraphNetwork`, which stays as it is.
+        card: the model's.
+        options: how to run it.
+
+    Raises:
+        DeviceError: the device or precision is not there, or not the file's.
+    """
+    device = select_device(options.device)
+    if isinstance(network, GraphNetwork):
+        if DTYPES.get(options.precision, network.dtype) != network.dtype:
+            raise DeviceError(
+                f'{card.name}: precision: expected auto, because the file was exported in '
+                f'{network.dtype}, got {options.precision}; export it anew in that precision'
+            )
+        return network, Placement(device, network.dtype, channels_last=False)
+    placement = Placement(device, select_dtype(device, options), options.channels_last != 'off')
+    with translated(card.name, f'on its way to {device}'):
+        network = network.eval().requires_grad_(False).to(device, placement.dtype)
+        network = network.to(memory_format=placement.layout)  # type: ignore[call-overload]
+    return network, placement
 
 
 class TorchBackend:
     """A torch network on one device in one precision; see `Backend`.
 
     Args:
-        network: maps (B, 3, H, W) to its output; taken over and changed (device, precision,
-            layout), unless it is a `GraphNetwork`, which stays as its file has it.
+        network: maps (B, 3, H, W) to its output; see `place`.
         card: the model's.
         options: how to run it.
-        prepare: makes what is called for each batch of the network, which is on the device then.
+        prepare: makes what is called for each batch of it.
 
     Raises:
         DeviceError: the device or precision is not there.
@@ -83,38 +151,21 @@ class TorchBackend:
         options: RunOptions,
         prepare: Prepare = as_it_is,
     ) -> None:
-        self.device = select_device(options.device)
+        network, placement = place(network, card, options)
+        self.device = placement.device
+        self.dtype = placement.dtype
+        self.channels_last = placement.channels_last
+        self._layout = placement.layout
         self._card = card
         self._decoder = OutputDecoder(card)
         self._options = options
         self._num_parameters = sum(p.numel() for p in network.parameters())
-        self.input_hw_fixed: tuple[int, int] | None = None
-        self.max_batch: int | None = None
-        if isinstance(network, GraphNetwork):
-            self.dtype = network.dtype
-            self._refuse_other_precision()
-            self.channels_last = False
-            self.input_hw_fixed = network.input_hw_fixed
-            self.max_batch = network.batch_fixed
-        else:
-            self.dtype = select_dtype(self.device, options)
-            self.channels_last = options.channels_last != 'off'
-            with translated(card.name, f'on its way to {self.device}'):
-                network = network.eval().requires_grad_(False).to(self.device, self.dtype)
-                network = network.to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._network: Network | None = prepare(network, self.device)
-
-    @property
-    def _layout(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
-
-    def _refuse_other_precision(self) -> None:
-        wanted = DTYPES.get(self._options.precision, self.dtype)
-        if wanted != self.dtype:
-            raise DeviceError(
-                f'{self._card.name}: precision: expected auto, because the file was exported in '
-                f'{self.dtype}, got {self._options.precision}; export it anew in that precision'
-            )
+        prepared = prepare(network, placement)
+        limits = network if isinstance(network, GraphNetwork) else prepared
+        self.input_hw_fixed = limits.input_hw_fixed
+        self.max_batch = limits.batch_fixed
+        self._remark = prepared.remark
+        self._network: Network | None = prepared.run
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
         """See `Backend.infer`. The input's precision and layout are converted where needed."""
@@ -152,6 +203,7 @@ class TorchBackend:
             'num_threads': str(self._options.num_threads or torch.get_num_threads()),
             'num_parameters': str(self._num_parameters),
             'torch': torch.__version__,
+            **({'cache': self._remark} if self._remark else {}),
         }
 
 

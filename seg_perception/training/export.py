@@ -9,10 +9,8 @@ B batch, H/W network input.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,9 @@ import torch
 from torch import nn
 
 from seg_perception.backends import RunOptions, load_backend
-from seg_perception.errors import ConfigurationError, MissingExtraError, ModelError
+from seg_perception.backends.engines import require_onnxruntime
+from seg_perception.backends.exporting import export_onnx, export_program
+from seg_perception.errors import ConfigurationError, ModelError
 from seg_perception.models import nets, resolve
 from seg_perception.models.card import ModelCard, WeightsFormat
 from seg_perception.models.weights import (
@@ -209,59 +209,13 @@ def _write_safetensors(network: nn.Module, path: Path, input_hw: tuple[int, int]
 
 
 def _write_pt2(network: nn.Module, path: Path, input_hw: tuple[int, int]) -> None:
-    torch.export.save(_program(network, input_hw), path)
+    example = torch.zeros(2, 3, *input_hw)
+    torch.export.save(export_program(network, example, path.stem), path)
 
 
 def _write_onnx(network: nn.Module, path: Path, input_hw: tuple[int, int]) -> None:
-    for library in ('onnx', 'onnxscript', 'onnxruntime'):
-        try:
-            __import__(library)
-        except ImportError as error:
-            raise MissingExtraError(library, 'train', 'export and check .onnx files') from error
-    example = torch.zeros(2, 3, *input_hw)
-    sides = _open_sizes()
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it tells of operators of libraries that are not there
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            program = torch.onnx.export(
-                network,
-                (example,),
-                input_names=['image'],
-                output_names=['logits'],
-                dynamic_shapes=({0: sides[0], 2: sides[1], 3: sides[2]},),
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:
-        raise ModelError(
-            f'{path.stem}: cannot be exported to ONNX: {type(error).__name__}: {str(error)[:300]}'
-        ) from error
-    finally:
-        logger.setLevel(level)
-    assert program is not None
-    program.save(str(path), external_data=False)
-
-
-def _program(network: nn.Module, input_hw: tuple[int, int]) -> torch.export.ExportedProgram:
-    sides = _open_sizes()
-    shapes = ({0: sides[0], 2: sides[1], 3: sides[2]},)
-    try:
-        # Two images: an example of one would make the batch a constant.
-        return torch.export.export(
-            network, (torch.zeros(2, 3, *input_hw),), dynamic_shapes=shapes, strict=False
-        )
-    except Exception as error:
-        raise ModelError(
-            f'torch.export failed: {type(error).__name__}: {str(error)[:300]}'
-        ) from error
-
-
-def _open_sizes() -> tuple[object, object, object]:
-    dim = torch.export.Dim
-    return dim.AUTO, dim.AUTO, dim.AUTO
+    require_onnxruntime()  # checks the file afterwards
+    export_onnx(network, torch.zeros(2, 3, *input_hw), path, path.stem)
 
 
 _WRITERS: Mapping[

@@ -1,0 +1,240 @@
+"""Runs torch networks, ONNX and TFLite files through OpenVINO, on the CPU.
+
+B batch, C classes, H/W the model's grid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seg_perception.backends.batches import check_batch
+from seg_perception.backends.devices import select_device
+from seg_perception.backends.engine_cache import CacheEntry, EngineCache
+from seg_perception.backends.exporting import example_batch, export_program, fixed_sides
+from seg_perception.backends.failures import translated
+from seg_perception.backends.graph_input import GraphInput
+from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
+from seg_perception.backends.networks import NETWORKS
+from seg_perception.backends.outputs import channel_axis, interpret
+from seg_perception.backends.protocol import ModelOutput, RunOptions
+from seg_perception.errors import (
+    DeviceError,
+    InferenceError,
+    MissingExtraError,
+    ModelError,
+    WeightsError,
+)
+from seg_perception.models.card import ModelCard
+
+_FILE = 'model.xml'
+_HINTS = {'auto': 'f32', 'fp32': 'f32', 'bf16': 'bf16'}
+_DTYPES = {'f32': torch.float32, 'f16': torch.float16, 'u8': torch.uint8}
+
+
+def load(
+    card: ModelCard, weights_path: Path, options: RunOptions, cache: EngineCache
+) -> OpenVinoBackend:
+    """Opens a file, or converts a torch network once and keeps the result in the cache.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+        WeightsError: the file is not a model that it can run, or takes no image.
+        ModelError: the torch network cannot be exported or converted.
+        ModelCardError: its output contradicts the card.
+        DeviceError: the options cannot be met here.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError('openvino', 'openvino', "run models with engine 'openvino'") from (
+            error
+        )
+    if options.device != 'auto' and select_device(options.device).type != 'cpu':
+        raise DeviceError(
+            f"device: expected auto or cpu, because engine 'openvino' runs on the CPU, got "
+            f"'{options.device}'"
+        )
+    core = openvino.Core()
+    hint = _precision_hint(card, options, core)
+    remark = ''
+    if card.weights.format in NETWORKS:
+        entry = _converted(card, weights_path, options, cache)
+        weights_path, remark = entry.folder / _FILE, entry.remark
+    settings = {
+        # its own default is bf16 where the CPU has it, without being asked
+        'INFERENCE_PRECISION_HINT': hint,
+        'PERFORMANCE_HINT': 'LATENCY',
+        **({'INFERENCE_NUM_THREADS': options.num_threads} if options.num_threads else {}),
+    }
+    try:
+        compiled = core.compile_model(str(weights_path), 'CPU', settings)
+    except RuntimeError as error:
+        raise WeightsError(
+            f'{weights_path}: is not a model that OpenVINO {openvino.__version__} can run: '
+            f'{_first_line(error)}'
+        ) from error
+    return OpenVinoBackend(compiled, card, options, str(openvino.__version__), remark)
+
+
+class OpenVinoBackend:
+    """A model compiled by OpenVINO; see `Backend`.
+
+    Args:
+        compiled: an ``openvino.CompiledModel``.
+        card: the model's.
+        options: how to run it.
+        version: OpenVINO's.
+        remark: for people, on where the converted model comes from.
+
+    Raises:
+        WeightsError: the model takes no image batch.
+        ModelCardError: its output contradicts the card.
+    """
+
+    name = 'openvino'
+    device = torch.device('cpu')
+    channels_last = False
+
+    def __init__(
+        self, compiled: Any, card: ModelCard, options: RunOptions, version: str, remark: str
+    ) -> None:
+        self._card = card
+        self._options = options
+        self._version = version
+        self._remark = remark
+        self._precision = str(compiled.get_property('INFERENCE_PRECISION_HINT'))
+        self._input = _image_input(compiled, card)
+        self.dtype = self._input.dtype if self._input.dtype.is_floating_point else torch.float32
+        self.input_hw_fixed = self._input.hw_fixed
+        self.max_batch = self._input.batch_fixed
+        output = compiled.outputs[0].partial_shape
+        # a rank that the file does not state is looked at when the first output is there
+        self._axis_known = output.rank.is_static
+        self._axis = channel_axis(_sides(output), card) if self._axis_known else None
+        self._request: Any = compiled.create_infer_request()
+
+    def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
+        """See `Backend.infer`."""
+        if self._request is None:
+            raise InferenceError(f'{self._card.name}: is closed')
+        check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
+        shape = tuple(batch_B3HW.shape)
+        with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
+            image = self._input.take(batch_B3HW).numpy()
+            # both are views: the output is the request's own until its next run
+            results = self._request.infer({0: image}, share_inputs=True, share_outputs=True)
+            output = torch.from_numpy(results[0])[: shape[0]]
+            if not self._axis_known:
+                self._axis, self._axis_known = channel_axis(output.shape, self._card), True
+            return interpret(output, self._axis, self._card)
+
+    def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
+        """See `Backend.warm_up`."""
+        batch = min(batch, self.max_batch or batch)
+        for _ in range(2):  # the first run of a size compiles for it
+            self.infer(torch.zeros(batch, 3, *input_hw, dtype=self.dtype))
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._request = None
+
+    def description(self) -> dict[str, str]:
+        """See `Backend.description`."""
+        return {
+            'backend': self.name,
+            'engine': self._options.engine,
+            'device': 'cpu',
+            'precision': _dtype_name(self._precision),
+            'num_threads': str(self._options.num_threads or 'default'),
+            'openvino': self._version,
+            **({'cache': self._remark} if self._remark else {}),
+        }
+
+
+def _converted(card: ModelCard, path: Path, options: RunOptions, cache: EngineCache) -> CacheEntry:
+    import openvino
+
+    as_fp32 = dataclasses.replace(options, device='cpu', precision='auto')
+    network = NETWORKS[card.weights.format](card, path, as_fp32)
+
+    def write(folder: Path) -> None:
+        cpu = torch.device('cpu')
+        dtype = getattr(network, 'dtype', torch.float32)
+        example = example_batch(card, network, cpu, dtype)
+        program = export_program(network, example, card.name)
+        hw_fixed, batch_fixed = fixed_sides(program, example)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                model = openvino.convert_model(program)
+                # the conversion leaves even the number of channels open
+                model.reshape([batch_fixed or -1, 3, *(hw_fixed or (-1, -1))])
+                openvino.save_model(model, str(folder / _FILE), compress_to_fp16=False)
+        except Exception as error:
+            raise ModelError(
+                f'{card.name}: OpenVINO cannot convert it: {type(error).__name__}: '
+                f'{_first_line(error)}; use another engine'
+            ) from error
+
+    facts = {
+        **model_facts(card, path, network),
+        **library_versions('openvino'),
+        'maker': source_hash(__name__, export_program.__module__),
+    }
+    return cache.entry(f'{card.name}-openvino', facts, write)
+
+
+def _precision_hint(card: ModelCard, options: RunOptions, core: Any) -> str:
+    hint = _HINTS.get(options.precision)
+    if hint is None:
+        raise DeviceError(
+            f"{card.name}: precision: engine 'openvino' expects auto, fp32 or bf16, got "
+            f'{options.precision}'
+        )
+    if hint == 'bf16' and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+        raise DeviceError(
+            f'{card.name}: precision: bf16 needs a CPU with AVX512-BF16 or AMX, '
+            f'{core.get_property("CPU", "FULL_DEVICE_NAME")} has neither; use auto'
+        )
+    return hint
+
+
+def _image_input(compiled: Any, card: ModelCard) -> GraphInput:
+    """The only input, where it is an image batch that can be fed without further knowledge."""
+    inputs = compiled.inputs
+    found = ', '.join(f'{i.element_type.get_type_name()} {i.partial_shape}' for i in inputs)
+    dtype = _DTYPES.get(inputs[0].element_type.get_type_name()) if len(inputs) == 1 else None
+    try:
+        if dtype is None:
+            raise ValueError
+        image = GraphInput.of_shape(_sides(inputs[0].partial_shape), dtype)
+    except ValueError as error:
+        raise WeightsError(
+            f'{card.name}: expected one input of float32, float16 or uint8 with 3 channels, '
+            f'[B, 3, H, W] or [B, H, W, 3], got {found}'
+        ) from error
+    if card.weights.format == 'tflite' and not dtype.is_floating_point:
+        # the scale of its input, which OpenVINO does not tell
+        raise WeightsError(
+            f'{card.name}: expected a .tflite file with a float32 input for OpenVINO, got '
+            f"{found}; use engine 'litert', which is also quicker with quantised files"
+        )
+    return image
+
+
+def _sides(shape: Any) -> list[object]:
+    return [side.get_length() if side.is_static else '?' for side in shape]
+
+
+def _dtype_name(text: str) -> str:
+    return text.partition("'")[2].rstrip("'>") or text
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ' '.join(lines)[:300]
