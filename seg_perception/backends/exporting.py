@@ -13,20 +13,21 @@ from typing import Any
 import torch
 
 from seg_perception.backends.graph_network import GraphNetwork
-from seg_perception.backends.outputs import first_tensor
+from seg_perception.backends.outputs import all_tensors
 from seg_perception.errors import MissingExtraError, ModelError
 from seg_perception.models.card import ModelCard
 
 
-class _TensorNetwork(torch.nn.Module):
-    """A network whose output is a tensor, whatever it was wrapped in."""
+class _FlatNetwork(torch.nn.Module):
+    """A network whose output is a tensor or a tuple of them, whatever they were wrapped in."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x_B3HW: torch.Tensor) -> Any:
-        return first_tensor(self.network(x_B3HW))
+        tensors = all_tensors(self.network(x_B3HW))
+        return tensors if len(tensors) > 1 else tensors[0]
 
 
 def example_batch(
@@ -62,7 +63,7 @@ def export_program(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return torch.export.export(
-                _TensorNetwork(network), (example_B3HW,), dynamic_shapes=shapes, strict=False
+                _FlatNetwork(network), (example_B3HW,), dynamic_shapes=shapes, strict=False
             )
     except Exception as error:
         raise ModelError(
@@ -74,7 +75,7 @@ def export_program(
 def export_onnx(
     network: torch.nn.Module, example_B3HW: torch.Tensor, path: Path, name: str
 ) -> None:
-    """Writes a network as one ONNX file with an input ``image`` and an output ``logits``.
+    """Writes a network as an ONNX file: input ``image``, a single output is called ``logits``.
 
     Args:
         network: in evaluation mode, on the example's device and in its precision.
@@ -94,6 +95,7 @@ def export_onnx(
                 library, 'onnx', 'make .onnx files of torch networks'
             ) from error
     program = export_program(network, example_B3HW, name)
+    is_single = len(program.graph_signature.user_outputs) == 1
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)  # it tells of operators of libraries that are not there
@@ -104,7 +106,7 @@ def export_onnx(
                 program,
                 (example_B3HW,),
                 input_names=['image'],
-                output_names=['logits'],
+                output_names=['logits'] if is_single else None,
                 dynamo=True,
                 verbose=False,
             )

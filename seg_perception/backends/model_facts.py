@@ -26,11 +26,11 @@ def model_facts(card: ModelCard, path: Path, network: torch.nn.Module | None) ->
 
     Args:
         card: the model's.
-        path: of its weights.
+        path: of its weights, a file or a folder.
         network: made of them; None where a library reads the file itself.
     """
     facts: dict[str, object] = {
-        'weights': sha256_of(path) if path.is_file() else str(path),
+        'weights': sha256_of(path) if path.is_file() else _files_of(path),
         'format': card.weights.format,
         'key_map': dict(card.weights.key_map),
         'drop_prefixes': card.weights.drop_prefixes,
@@ -42,6 +42,13 @@ def model_facts(card: ModelCard, path: Path, network: torch.nn.Module | None) ->
     if network is not None:
         facts['code'] = _code_of(network)
     return facts
+
+
+def _files_of(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of change of the files of a model that is a folder."""
+    files = sorted(path for path in folder.rglob('*') if path.is_file())
+    stats = [(path, path.stat()) for path in files]
+    return [(str(path.relative_to(folder)), s.st_size, s.st_mtime_ns) for path, s in stats]
 
 
 def machine_facts(device: torch.device) -> dict[str, object]:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from seg_perception.backends.batches import check_batch, filled_up
+from seg_perception.backends.batches import check_batch
 from seg_perception.backends.devices import device_name, select_device, select_dtype
 from seg_perception.backends.engine_cache import CacheEntry, EngineCache
 from seg_perception.backends.exporting import example_batch, export_onnx
 from seg_perception.backends.failures import translated
+from seg_perception.backends.graph_input import GraphInput
 from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
 from seg_perception.backends.networks import NETWORKS
@@ -30,8 +31,11 @@ from seg_perception.errors import (
 )
 from seg_perception.models.card import ModelCard
 
-_FLOATS = {'tensor(float)': torch.float32, 'tensor(float16)': torch.float16}
-_PIXELS = {'tensor(uint8)': torch.uint8}
+_DTYPES = {
+    'tensor(float)': torch.float32,
+    'tensor(float16)': torch.float16,
+    'tensor(uint8)': torch.uint8,
+}
 _CUDA, _CPU = 'CUDAExecutionProvider', 'CPUExecutionProvider'
 _TENSORRT = 'TensorrtExecutionProvider'
 _FILE = 'model.onnx'
@@ -209,23 +213,17 @@ class OnnxBackend:
         self._options = options
         self._version = version
         self._remark = remark
-        image = _image_input(session, card)
-        self._input_name = image.name
-        self._input_dtype = (_FLOATS | _PIXELS)[image.type]
-        if self._input_dtype.is_floating_point:
-            self.dtype = self._input_dtype
+        self._input_name, self._input = _image_input(session, card)
+        if self._input.dtype.is_floating_point:
+            self.dtype = self._input.dtype
         has_precision = 'fp16' if self.dtype == torch.float16 else 'fp32'
         if options.precision not in ('auto', has_precision):
             raise DeviceError(
                 f'{card.name}: precision: expected auto or {has_precision}, as the file has it, '
                 f'got {options.precision}; convert the file'
             )
-        self._is_nhwc = image.shape[3] == 3 and image.shape[1] != 3
-        height, width = image.shape[1:3] if self._is_nhwc else image.shape[2:4]
-        is_fixed = isinstance(height, int) and isinstance(width, int)
-        self.input_hw_fixed = (height, width) if is_fixed else None
-        self._fixed_batch = image.shape[0] if isinstance(image.shape[0], int) else None
-        self.max_batch = self._fixed_batch
+        self.input_hw_fixed = self._input.hw_fixed
+        self.max_batch = self._input.batch_fixed
         self._decoder = OutputDecoder(card)
         outputs = session.get_outputs()
         self._decoder.check_shape(outputs[0].shape)
@@ -241,18 +239,9 @@ class OnnxBackend:
         check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
         shape = tuple(batch_B3HW.shape)
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
-            image = self._as_input(batch_B3HW)
+            image = self._input.take(batch_B3HW)
             run = self._run_cuda if self.device.type == 'cuda' else self._run_cpu
             return self._decoder(run(image), (shape[2], shape[3]), shape[0])
-
-    def _as_input(self, batch_B3HW: torch.Tensor) -> torch.Tensor:
-        image = batch_B3HW
-        if self._fixed_batch is not None:
-            image = filled_up(image, self._fixed_batch)
-        if not self._input_dtype.is_floating_point:
-            image = image.round().clamp(0, 255)
-        image = image.to(self._input_dtype)
-        return (image.permute(0, 2, 3, 1) if self._is_nhwc else image).contiguous()
 
     def _run_cpu(self, image: torch.Tensor) -> list[torch.Tensor]:
         outputs = self._session.run(self._output_names, {self._input_name: image.numpy()})
@@ -261,7 +250,7 @@ class OnnxBackend:
     def _run_cuda(self, image: torch.Tensor) -> list[torch.Tensor]:
         index = self.device.index
         binding = self._session.io_binding()
-        dtype = str(self._input_dtype).removeprefix('torch.')
+        dtype = str(self._input.dtype).removeprefix('torch.')
         binding.bind_input(
             self._input_name,
             'cuda',
@@ -299,7 +288,7 @@ class OnnxBackend:
             'backend': self.name,
             'engine': self._options.engine,
             'device': device_name(self.device),
-            'precision': str(self._input_dtype).removeprefix('torch.'),
+            'precision': str(self._input.dtype).removeprefix('torch.'),
             'num_threads': str(self._options.num_threads or 'default'),
             'onnxruntime': self._version,
             **({'cache': self._remark} if self._remark else {}),
@@ -319,20 +308,17 @@ def _select_device(options: RunOptions, available: list[str]) -> torch.device:
     return device
 
 
-def _image_input(session: Any, card: ModelCard) -> Any:
-    """The only input, where it is an image batch."""
+def _image_input(session: Any, card: ModelCard) -> tuple[str, GraphInput]:
+    """Name and kind of the only input, where it is an image batch."""
     inputs = session.get_inputs()
-    image = inputs[0]
-    is_image = (
-        len(inputs) == 1
-        and len(image.shape) == 4
-        and 3 in (image.shape[1], image.shape[3])
-        and image.type in _FLOATS | _PIXELS
-    )
-    if not is_image:
+    dtype = _DTYPES.get(inputs[0].type) if len(inputs) == 1 else None
+    try:
+        if dtype is None:
+            raise ValueError
+        return inputs[0].name, GraphInput.of_shape(inputs[0].shape, dtype)
+    except ValueError as error:
         found = ', '.join(f'{i.name}: {i.type} {i.shape}' for i in inputs)
         raise WeightsError(
             f'{card.name}: expected one input of float32, float16 or uint8 with 3 channels, '
             f'[B, 3, H, W] or [B, H, W, 3], got {found}'
-        )
-    return image
+        ) from error

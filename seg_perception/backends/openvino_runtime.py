@@ -20,7 +20,7 @@ from seg_perception.backends.failures import translated
 from seg_perception.backends.graph_input import GraphInput
 from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
 from seg_perception.backends.networks import NETWORKS
-from seg_perception.backends.outputs import channel_axis, interpret
+from seg_perception.backends.outputs import OutputDecoder
 from seg_perception.backends.protocol import ModelOutput, RunOptions
 from seg_perception.errors import (
     DeviceError,
@@ -112,10 +112,10 @@ class OpenVinoBackend:
         self.dtype = self._input.dtype if self._input.dtype.is_floating_point else torch.float32
         self.input_hw_fixed = self._input.hw_fixed
         self.max_batch = self._input.batch_fixed
-        output = compiled.outputs[0].partial_shape
-        # a rank that the file does not state is looked at when the first output is there
-        self._axis_known = output.rank.is_static
-        self._axis = channel_axis(_sides(output), card) if self._axis_known else None
+        self._decoder = OutputDecoder(card)
+        shape = compiled.outputs[0].partial_shape
+        self._decoder.check_shape(_sides(shape) if shape.rank.is_static else ())
+        self._num_outputs = len(compiled.outputs) if self._decoder.reads_all else 1
         self._request: Any = compiled.create_infer_request()
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
@@ -126,12 +126,10 @@ class OpenVinoBackend:
         shape = tuple(batch_B3HW.shape)
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
             image = self._input.take(batch_B3HW).numpy()
-            # both are views: the output is the request's own until its next run
+            # views, no copies: the outputs are the request's own until its next run
             results = self._request.infer({0: image}, share_inputs=True, share_outputs=True)
-            output = torch.from_numpy(results[0])[: shape[0]]
-            if not self._axis_known:
-                self._axis, self._axis_known = channel_axis(output.shape, self._card), True
-            return interpret(output, self._axis, self._card)
+            tensors = [torch.from_numpy(results[i]) for i in range(self._num_outputs)]
+            return self._decoder(tensors, (shape[2], shape[3]), shape[0])
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`."""
