@@ -157,6 +157,19 @@ class Ros:
             self.call(SetParameters, f'{_absolute(node_name)}/set_parameters', request).results
         )
 
+    def set_params_atomically(self, node_name: str, **values: Any) -> Any:
+        """Sets parameters together or not at all; returns the SetParametersResult."""
+        from rcl_interfaces.srv import SetParametersAtomically
+        from rclpy.parameter import Parameter
+
+        parameters = [
+            Parameter(name.replace('__', '.'), value=value).to_parameter_msg()
+            for name, value in values.items()
+        ]
+        request = SetParametersAtomically.Request(parameters=parameters)
+        service = f'{_absolute(node_name)}/set_parameters_atomically'
+        return self.call(SetParametersAtomically, service, request).result
+
     def get_params(self, node_name: str, *names: str) -> list[Any]:
         """The values of parameters, in the order asked for; None where one is not set."""
         from rcl_interfaces.srv import GetParameters

@@ -129,6 +129,11 @@ class OutputSpec:
             fail('output.temperature', f'none, because {self.kind} have none', self.temperature)
 
     @property
+    def has_scores(self) -> bool:
+        """Whether confidence can be had."""
+        return self.kind != 'labels'
+
+    @property
     def gives_objects(self) -> bool:
         """Whether the model tells objects apart itself."""
         is_semantic = self.kind == 'queries' and self.options.task == 'semantic'

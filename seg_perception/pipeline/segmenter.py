@@ -163,7 +163,7 @@ class Segmenter:
     @property
     def has_confidence(self) -> bool:
         """Whether the model gives scores; one that gives labels only has no confidence."""
-        return self.card.output.kind != 'labels'
+        return self.card.output.has_scores
 
     @property
     def confidence_threshold(self) -> float:
@@ -197,14 +197,13 @@ class Segmenter:
         return self._preprocessor.plan(source_hw).input_hw
 
     def warm_up(self, source_hw: tuple[int, int] = (480, 640), batch: int = 1) -> None:
-        """Segments black images, so that the first real frame is not slow.
+        """Segments black images, so that the first real frame is not slow and no surprise.
 
         Raises:
-            InferenceError: the model cannot run.
+            InferenceError: the model cannot run, or gives what cannot be.
         """
         self._backend.warm_up(self.input_hw(source_hw), batch)
-        if self.device.type == 'cuda':  # compiles the kernels beside the model
-            self.segment([np.zeros((*source_hw, 3), np.uint8)] * batch)
+        self.segment([np.zeros((*source_hw, 3), np.uint8)] * batch)
 
     def segment(
         self,

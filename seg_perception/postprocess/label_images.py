@@ -77,7 +77,7 @@ def label_images(
     return LabelImages(
         _stacked(labels),
         _stacked(confidence) if confidence else None,
-        logits_BCHW.isnan().any()[None],
+        logits_BCHW.amax().isnan()[None],  # as isnan().any(), in a tenth of its time
     )
 
 

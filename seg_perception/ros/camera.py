@@ -181,6 +181,10 @@ class Camera:
         self.timing.restart()
         if self.depth is not None:
             self.depth.forget()
+        self.forget_objects()
+
+    def forget_objects(self) -> None:
+        """Has objects begin anew: what is found next has nothing to do with what was."""
         self._associator = ObjectAssociator() if self._parameters().object_tracking else None
 
     def listens_to_depth_as(self, is_wanted: bool) -> bool:

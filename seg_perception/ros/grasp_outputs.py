@@ -14,7 +14,7 @@ from seg_perception.geometry import depth_samples
 from seg_perception.ros.frame_result import FrameResult, Output
 from seg_perception.ros.messages import intrinsics_to_camera_info
 from seg_perception.ros.object_outputs import masked_points
-from seg_perception.structures import U8, ClassTable
+from seg_perception.structures import U8
 
 
 def grasp_outputs(*, has_depth: bool, has_confidence: bool) -> list[Output]:
@@ -49,14 +49,9 @@ def grasp_outputs(*, has_depth: bool, has_confidence: bool) -> list[Output]:
     return outputs
 
 
-def check_target(target: str, classes: ClassTable) -> None:
-    """Refuses a target that is neither an object's id nor a class.
-
-    Raises:
-        ConfigurationError: the model has no class of that name.
-    """
-    if target and not target.isdecimal():
-        classes.id_of(target)
+def is_class_name(target: str) -> bool:
+    """Whether a target is a class, rather than the id of an object or none."""
+    return bool(target) and not target.isdecimal()
 
 
 def _target_mask(result: FrameResult) -> U8 | None:
@@ -64,7 +59,7 @@ def _target_mask(result: FrameResult) -> U8 | None:
     target = result.parameters.grasp_target
     if not target:
         return None
-    if not target.isdecimal():
+    if is_class_name(target):
         mask_YX = result.segmentation.mask(target)
         return mask_YX if mask_YX.any() else None
     if int(target) not in (item.id for item in result.objects.items):

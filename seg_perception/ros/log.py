@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import threading
 import time
+import traceback
 from typing import Any
+
+from seg_perception.errors import SegPerceptionError
 
 THROTTLE_S = 5.0
 _MAX_KINDS = 200
@@ -51,3 +54,10 @@ class ThrottledLog:
             self._last_s[kind] = now_s
             num_suppressed = self._num_suppressed.pop(kind, 0)
         return text + (f' ({num_suppressed} more like it before)' if num_suppressed else '')
+
+
+def explain(error: BaseException) -> str:
+    """What to log of an error: one line for our own, with its traceback for any other."""
+    if isinstance(error, SegPerceptionError):
+        return str(error)
+    return ''.join(traceback.format_exception(error)).rstrip()

@@ -33,6 +33,7 @@ class Mailboxes(Generic[Item]):
         self._passes: dict[str, float] = {}
         self._served_pass = 0.0
         self._is_open = False
+        self._is_woken = False
         self._arrived_s: dict[str, float] = {}
         self._period_s: dict[str, float] = {}
 
@@ -40,6 +41,17 @@ class Mailboxes(Generic[Item]):
         """Starts to accept items; mailboxes are closed at first."""
         with self._condition:
             self._is_open = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether items are accepted."""
+        return self._is_open
+
+    def wake(self) -> None:
+        """Has `take` return, or the next one where nobody waits in it, with what there is."""
+        with self._condition:
+            self._is_woken = True
+            self._condition.notify_all()
 
     def put(self, camera: str, item: Item) -> Item | None:
         """Leaves an item.
@@ -73,11 +85,11 @@ class Mailboxes(Generic[Item]):
                 is due within that time.
 
         Returns:
-            Camera and item; empty once the mailboxes are closed.
+            Camera and item; empty once the mailboxes are closed, or where `wake` was called.
         """
         with self._condition:
-            self._condition.wait_for(lambda: self._slots or not self._is_open)
-            if wait_s > 0.0:
+            self._condition.wait_for(lambda: self._slots or self._is_woken or not self._is_open)
+            if wait_s > 0.0 and not self._is_woken:
                 until_s = time.monotonic() + wait_s
                 self._condition.wait_for(
                     lambda: (
@@ -87,7 +99,8 @@ class Mailboxes(Generic[Item]):
                     ),
                     wait_s,
                 )
-            if not self._is_open:
+            self._is_woken = False
+            if not self._is_open or not self._slots:
                 return []
             for camera in self._slots:
                 least = self._served_pass - MAX_CREDIT / weights.get(camera, 1.0)

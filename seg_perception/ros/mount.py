@@ -68,7 +68,9 @@ class Transforms:
         self._listener: Any = None
 
     def open(self) -> None:
-        """Starts to listen to TF."""
+        """Starts to listen to TF; calling it again changes nothing."""
+        if self._listener is not None:
+            return
         try:
             from tf2_ros import Buffer, TransformListener
         except ImportError:

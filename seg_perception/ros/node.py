@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import time
-import traceback
 from collections.abc import Generator
 from functools import partial
 from typing import NoReturn
@@ -23,18 +22,16 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from seg_perception.errors import ConfigurationError, SegPerceptionError
-from seg_perception.pipeline import Segmenter
 from seg_perception.ros import params
 from seg_perception.ros.camera import Camera, Job, Request
 from seg_perception.ros.clock import ClockWatch
-from seg_perception.ros.grasp_outputs import check_target
-from seg_perception.ros.health import State
+from seg_perception.ros.health import Level, State
 from seg_perception.ros.intake import Intake
-from seg_perception.ros.log import ThrottledLog
+from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
-from seg_perception.ros.memory import keep_freed_memory, return_freed_memory
+from seg_perception.ros.memory import keep_freed_memory
+from seg_perception.ros.model_swap import ModelSwap
 from seg_perception.ros.mount import Transforms
-from seg_perception.ros.outputs import CameraOutputs, output_table
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node
 from seg_perception.ros.reporting import NodeReport, Reporter
 from seg_perception.ros.worker import SegmentationWorker
@@ -57,7 +54,6 @@ class SegmentationNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__('segmentation')
         # First what destroy_node needs: declaring the parameters may fail.
-        self._segmenter: Segmenter | None = None
         self._cameras: dict[str, Camera] = {}
         self._mailboxes: Mailboxes[Job] = Mailboxes(Job.inherit)
         self._worker: SegmentationWorker | None = None
@@ -67,7 +63,7 @@ class SegmentationNode(LifecycleNode):
         self._clock_watch = ClockWatch()
         self._intake = Intake(self.context, self._look_around, LISTEN_PERIOD_S, self._log)
         self._transforms = Transforms(self)
-        self._settings = params.declare(self)
+        self._swap = ModelSwap(self, self._cameras, self._transforms, params.declare(self))
         self._answer_impossible_transitions()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_service(SetBool, '~/enable', self._on_enable)
@@ -80,7 +76,7 @@ class SegmentationNode(LifecycleNode):
         )
         self._reporter = Reporter(self, self._report_all)
         self._listeners_changed = self.create_guard_condition(self._listen_where_wanted)
-        if self._settings.autostart:
+        if self._swap.settings.autostart:
             # On the steady clock: sim time may stand still at 0.
             self._autostart_timer = self.create_timer(
                 0.0, self._autostart, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -141,35 +137,19 @@ class SegmentationNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._release()
-        self._settings = parameters = params.load(self)
+        parameters = params.load(self)
         _require_vision_msgs()
         start_s = time.monotonic()
-        self._segmenter = segmenter = Segmenter(
-            parameters.model,
-            weights_path=parameters.weights_path or None,
-            input_size_hw=parameters.input_size_hw,
-            confidence_threshold=parameters.confidence_threshold,
-            max_pixels=parameters.max_pixels,
-            device=parameters.device,
-            precision=parameters.precision,
-            channels_last=parameters.channels_last,
-            engine=parameters.engine,
-            num_threads=parameters.num_threads,
-            trust_model_code=parameters.trust_model_code,
-        )
-        segmenter.warm_up()
-        check_target(parameters.grasp_target, segmenter.classes)
-        groups = parameters.camera.values()
-        has_use = any(parameters.drivable_classes) or any(group.depth_topic for group in groups)
-        if has_use and not all(any(group.mount_xyz_rpy) for group in groups):
+        self._swap.load(parameters)
+        if parameters.needs_tf:
             self._transforms.open()
         taken: dict[str, str] = {}
         for name in parameters.cameras:
             camera = Camera(
                 self,
                 name,
-                lambda: self._settings,
-                partial(self._camera_outputs, segmenter, parameters.camera[name]),
+                lambda: self._swap.settings,
+                partial(self._swap.make_outputs, name),
                 self._mailboxes,
                 self._intake,
                 self._transforms,
@@ -185,28 +165,19 @@ class SegmentationNode(LifecycleNode):
             taken[camera.namespace] = name
         self._reporter.open()
         loaded_s = time.monotonic() - start_s
-        what = ', '.join(f'{key} {value}' for key, value in segmenter.description().items())
-        self.get_logger().info(f'loaded in {loaded_s:.1f} s: {what}')
+        self.get_logger().info(f'loaded in {loaded_s:.1f} s: {self._swap.description()}')
         for name, camera in self._cameras.items():
             self.get_logger().info(f'{name}: {camera.image_topic} -> {camera.namespace}/labels')
 
-    def _camera_outputs(
-        self, segmenter: Segmenter, camera: params.CameraParameters, namespace: str
-    ) -> CameraOutputs:
-        table = output_table(
-            segmenter.classes, self._settings, camera, has_confidence=segmenter.has_confidence
-        )
-        return CameraOutputs(self, namespace, segmenter.classes, table)
-
     def _start(self) -> None:
         """Starts the worker and listens to the cameras where somebody wants their outputs."""
-        assert self._segmenter is not None
+        assert self._swap.segmenter is not None
         self._mailboxes.open()
-        self._worker = SegmentationWorker(
-            self._segmenter,
+        self._worker = self._swap.worker = SegmentationWorker(
+            self._swap.segmenter,
             self._cameras,
             self._mailboxes,
-            lambda: self._settings,
+            lambda: self._swap.settings,
             self._now_ns,
             self._log,
         )
@@ -217,7 +188,9 @@ class SegmentationNode(LifecycleNode):
 
     def _publish_label_info(self) -> None:
         for camera in self._cameras.values():
-            camera.outputs.publish_label_info(self._settings.confidence_threshold, self._now_ns())
+            camera.outputs.publish_label_info(
+                self._swap.settings.confidence_threshold, self._now_ns()
+            )
 
     def _stop(self, timeout_s: float) -> bool:
         """Leaves the cameras and ends the worker.
@@ -229,10 +202,12 @@ class SegmentationNode(LifecycleNode):
             camera.listen(False)
             camera.refuse_requests('the node was deactivated')
         self._intake.stop()
-        if self._worker is not None and not self._worker.stop(timeout_s):
+        if self._worker is None:
+            return True
+        if not self._worker.stop(timeout_s):
             self.get_logger().error(f'the model did not finish within {timeout_s:g} s')
             return False
-        self._worker = None
+        self._worker = self._swap.worker = None
         return True
 
     def _release(self) -> None:
@@ -240,12 +215,9 @@ class SegmentationNode(LifecycleNode):
         self._reporter.close()
         for camera in self._cameras.values():
             camera.close()
-        self._cameras = {}
-        if self._segmenter is not None:
-            self._segmenter.close()
-        self._segmenter = None
+        self._cameras.clear()
+        self._swap.close()
         self._transforms.close()
-        return_freed_memory()
 
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
@@ -255,20 +227,12 @@ class SegmentationNode(LifecycleNode):
     # Parameters
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        threshold = self._swap.settings.confidence_threshold
         try:
-            parameters = params.changed(
-                self._settings,
-                {change.name: change.value for change in changes},
-                is_loaded=self._segmenter is not None,
-            )
-            if self._segmenter is not None:
-                check_target(parameters.grasp_target, self._segmenter.classes)
-                self._segmenter.confidence_threshold = parameters.confidence_threshold
-        except ConfigurationError as error:
+            self._swap.change({change.name: change.value for change in changes})
+        except SegPerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        is_new_threshold = parameters.confidence_threshold != self._settings.confidence_threshold
-        self._settings = parameters
-        if is_new_threshold and self._worker is not None:
+        if self._swap.settings.confidence_threshold != threshold and self._worker is not None:
             self._publish_label_info()
         return SetParametersResult(successful=True)
 
@@ -321,7 +285,7 @@ class SegmentationNode(LifecycleNode):
     def _look_who_listens(self) -> None:
         """Asks the executor to subscribe or leave where that is due."""
         for camera in self._cameras.values():
-            is_wanted = camera.wants_images(is_lazy=self._settings.lazy)
+            is_wanted = camera.wants_images(is_lazy=self._swap.settings.lazy)
             if is_wanted != camera.is_listening or not camera.listens_to_depth_as(is_wanted):
                 self._listeners_changed.trigger()
                 return
@@ -331,7 +295,7 @@ class SegmentationNode(LifecycleNode):
         if self._worker is None:
             return
         for camera in self._cameras.values():
-            camera.listen(camera.wants_images(is_lazy=self._settings.lazy))
+            camera.listen(camera.wants_images(is_lazy=self._swap.settings.lazy))
 
     def _report_all(self) -> NodeReport:
         is_active = self._worker is not None
@@ -339,13 +303,16 @@ class SegmentationNode(LifecycleNode):
         if self._worker is not None and not (self._worker.is_alive() and self._intake.is_alive()):
             failure = failure or 'a thread ended: restart the node'
         state = State.ACTIVE if self._is_enabled else State.DISABLED
+        segmenter = self._swap.segmenter
+        about = segmenter.description() if segmenter is not None else {}
         return NodeReport(
-            parameters=self._settings,
+            parameters=self._swap.settings,
             state=state if is_active else State.INACTIVE,
             failure=failure,
-            model=self._segmenter.description() if self._segmenter is not None else {},
+            model={**about, **self._swap.status()},
             clock=self._clock_watch.snapshot(),
             cameras=tuple(self._cameras.values()),
+            concerns=[(Level.WARN, self._swap.failure)] if self._swap.failure else [],
         )
 
     def _now_ns(self) -> int:
@@ -372,14 +339,8 @@ class SegmentationNode(LifecycleNode):
 
     def _report(self, what: str, error: Exception) -> str:
         """Logs an error: one line for our own, with its traceback for any other."""
-        text = f'{what}: {error}'
-        if isinstance(error, SegPerceptionError):
-            self.get_logger().error(text)
-        else:
-            self.get_logger().error(
-                f'{what}: {"".join(traceback.format_exception(error)).rstrip()}'
-            )
-        return text
+        self.get_logger().error(f'{what}: {explain(error)}')
+        return f'{what}: {error}'
 
 
 class _Answered:

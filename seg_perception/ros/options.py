@@ -30,6 +30,7 @@ class Meaning:
         minimum: smallest number allowed, inclusive.
         maximum: largest number allowed, inclusive.
         is_live: a change takes effect at once.
+        is_swapped: a change is prepared beside what runs and takes its place between two frames.
     """
 
     description: str
@@ -37,6 +38,7 @@ class Meaning:
     minimum: float | None = None
     maximum: float | None = None
     is_live: bool = False
+    is_swapped: bool = False
 
 
 def option(
@@ -47,13 +49,14 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     is_live: bool = False,
+    is_swapped: bool = False,
 ) -> Any:
     """A field of an options dataclass.
 
     Its type is that of its default: a bool, int, float, str, a tuple of as many ints or floats, or
     a tuple of any number of texts.
     """
-    meaning = Meaning(description, choices, minimum, maximum, is_live)
+    meaning = Meaning(description, choices, minimum, maximum, is_live, is_swapped)
     return field(default=default, metadata={'meaning': meaning})
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -90,6 +93,10 @@ def topic_token(class_name: str) -> str:
     return f'class_{token}' if token[0].isdigit() else token
 
 
+Offered = Mapping[str, tuple[Output, Publisher]]
+"""Outputs by topic, and what publishes them."""
+
+
 class CameraOutputs:
     """The publishers of one camera.
 
@@ -101,45 +108,100 @@ class CameraOutputs:
     """
 
     def __init__(
-        self, node: Node, namespace: str, classes: ClassTable, outputs: list[Output]
+        self, node: Node, namespace: str, classes: ClassTable, outputs: Sequence[Output]
     ) -> None:
         from vision_msgs.msg import LabelInfo
 
         self._node = node
+        self._namespace = namespace
         self._classes = classes
         self._label_info = node.create_publisher(
             LabelInfo, f'{namespace}/label_info', qos.latched()
         )
-        self._outputs: Mapping[str, Output] = {output.topic: output for output in outputs}
-        self._publishers: dict[str, Publisher] = {
-            topic: node.create_publisher(
-                output.message_type,
-                f'{namespace}/{topic}',
-                qos.output(),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
-            for topic, output in self._outputs.items()
-        }
+        self._label_info_lock = threading.Lock()
+        self._label_info_stamp_ns = 0
+        self._threshold = 0.0
+        self._last_stamp_ns = 0
+        self._publishers: dict[tuple[str, Any], Publisher] = {}
+        self._offered: Offered = {}
+        self._offered = self.prepare(outputs)
+
+    def prepare(self, outputs: Sequence[Output]) -> Offered:
+        """Publishers for another table, for `exchange`; topics that stay keep theirs.
+
+        Raises:
+            Exception: rclpy's own, where a publisher cannot be made; then none is.
+        """
+        made = []
+        try:
+            for output in outputs:
+                key = (output.topic, output.message_type)
+                if key not in self._publishers:
+                    self._publishers[key] = self._node.create_publisher(
+                        output.message_type,
+                        f'{self._namespace}/{output.topic}',
+                        qos.output(),
+                        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                    )
+                    made.append(key)
+        except Exception:
+            for key in made:
+                self._node.destroy_publisher(self._publishers.pop(key))
+            raise
+        return {o.topic: (o, self._publishers[o.topic, o.message_type]) for o in outputs}
+
+    def exchange(
+        self, classes: ClassTable, offered: Offered, threshold: float, now_ns: int
+    ) -> None:
+        """Goes on with another table, where the frame before is published and none begun.
+
+        Where the classes are new ones, they are published first.
+
+        Args:
+            classes: the model's from now on.
+            offered: from `prepare`.
+            threshold: the confidence threshold.
+            now_ns: the node's time.
+        """
+        if classes != self._classes:
+            with self._label_info_lock:
+                self._classes = classes
+            self.publish_label_info(threshold, max(now_ns, self._last_stamp_ns + 1))
+        self._offered = offered
+
+    def tidy(self) -> None:
+        """Removes publishers of topics that are not offered any more."""
+        kept = {id(publisher) for _, publisher in self._offered.values()}
+        for key, publisher in list(self._publishers.items()):
+            if id(publisher) not in kept:
+                del self._publishers[key]
+                self._node.destroy_publisher(publisher)
 
     def wanted(self) -> frozenset[str]:
         """The topics somebody listens to now."""
         return frozenset(
-            topic
-            for topic, publisher in self._publishers.items()
-            if publisher.get_subscription_count() > 0
+            topic for topic, (_, publisher) in self._offered.items() if _has_listener(publisher)
         )
 
     def needs_confidence(self, topics: frozenset[str]) -> bool:
         """Whether any of these topics is made from confidence."""
-        return any(self._outputs[topic].needs_confidence for topic in topics)
+        return any(
+            output.needs_confidence
+            for topic, (output, _) in self._offered.items()
+            if topic in topics
+        )
 
     def needs_objects(self, topics: frozenset[str]) -> bool:
         """Whether any of these topics is made from single objects."""
-        return any(self._outputs[topic].needs_objects for topic in topics)
+        return any(
+            output.needs_objects for topic, (output, _) in self._offered.items() if topic in topics
+        )
 
     def needs_depth(self, topics: frozenset[str]) -> bool:
         """Whether any of these topics is made from depth."""
-        return any(self._outputs[topic].needs_depth for topic in topics)
+        return any(
+            output.needs_depth for topic, (output, _) in self._offered.items() if topic in topics
+        )
 
     def publish(
         self, result: FrameResult, topics: frozenset[str]
@@ -149,28 +211,43 @@ class CameraOutputs:
         Returns:
             How many messages went out, and what went wrong by topic.
         """
+        stamp_ns = self._last_stamp_ns = result.segmentation.stamp_ns
+        if stamp_ns < self._label_info_stamp_ns:
+            # The class table holds for what is stamped as it or later; so shall it be.
+            self.publish_label_info(self._threshold, stamp_ns)
         num_published = 0
         errors: dict[str, Exception] = {}
-        for topic in self._outputs:
+        for topic, (output, publisher) in self._offered.items():
             if topic not in topics:
                 continue
             try:
-                message = self._outputs[topic].make(result)
+                message = output.make(result)
                 if message is not None:
-                    self._publishers[topic].publish(message)
+                    publisher.publish(message)
                     num_published += 1
             except Exception as error:
                 errors[topic] = error
         return num_published, errors
 
     def publish_label_info(self, threshold: float, stamp_ns: int) -> None:
-        """Publishes the class table for those who are there and those who come later."""
-        header = make_header(stamp_ns, '')
-        self._label_info.publish(class_table_to_label_info(self._classes, threshold, header))
+        """Publishes the class table for those who are there and those who come later.
+
+        It holds for labels of this stamp or later ones, up to that of the next table.
+        """
+        with self._label_info_lock:
+            self._threshold, self._label_info_stamp_ns = threshold, stamp_ns
+            header = make_header(stamp_ns, '')
+            self._label_info.publish(class_table_to_label_info(self._classes, threshold, header))
 
     def destroy(self) -> None:
         """Removes the publishers."""
         self._node.destroy_publisher(self._label_info)
-        for publisher in self._publishers.values():
-            self._node.destroy_publisher(publisher)
-        self._publishers = {}
+        self._offered = {}
+        self.tidy()
+
+
+def _has_listener(publisher: Publisher) -> bool:
+    try:
+        return bool(publisher.get_subscription_count() > 0)
+    except InvalidHandle:  # removed by another thread just now
+        return False

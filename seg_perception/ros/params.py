@@ -102,38 +102,51 @@ class Parameters:
         DEFAULT_MODEL,
         'Catalog name, or path of a model card (.yaml) or model file '
         '(.onnx, .tflite, .pt2, .safetensors).',
+        is_swapped=True,
     )
     weights_path: str = option(
-        '', "File to take the model's weights from; empty for where its card says."
+        '',
+        "File to take the model's weights from; empty for where its card says.",
+        is_swapped=True,
     )
-    device: str = option('auto', 'auto, cpu, cuda or cuda:N; auto takes a GPU where one is.')
+    device: str = option(
+        'auto', 'auto, cpu, cuda or cuda:N; auto takes a GPU where one is.', is_swapped=True
+    )
     precision: str = option(
         'auto',
         'Arithmetic of the model; auto takes fp16 on a GPU and fp32 on a CPU.',
         choices=get_args(Precision),
+        is_swapped=True,
     )
     input_size_wh: tuple[int, ...] = option(
         (0, 0),
         "Width and height of the model's input in pixels; [0, 0] for its card's.",
         minimum=0,
         maximum=8192,
+        is_swapped=True,
     )
     channels_last: str = option(
         'auto',
         'Memory layout of the model; auto is channels last, which is quicker on CPUs and GPUs.',
         choices=get_args(Switch),
+        is_swapped=True,
     )
     engine: str = option(
         'native',
         'What runs the model; native is the one that its format is made for: eager torch, '
         'onnxruntime or litert.',
         choices=get_args(EngineName),
+        is_swapped=True,
     )
     trust_model_code: bool = option(
         False, 'Load model files that can run code (.pt2); only for files you trust.'
     )
     num_threads: int = option(
-        0, 'CPU threads of the model; 0 leaves it to the library.', minimum=0, maximum=1024
+        0,
+        'CPU threads of the model; 0 leaves it to the library.',
+        minimum=0,
+        maximum=1024,
+        is_swapped=True,
     )
     max_batch_size: int = option(
         8, 'Frames of different cameras the model takes at once.', minimum=1, maximum=64
@@ -159,7 +172,9 @@ class Parameters:
         maximum=16384,
     )
     mask_classes: tuple[str, ...] = option(
-        ('',), "Classes that get a mask topic of their own; [''] for none, ['*'] for all."
+        ('',),
+        "Classes that get a mask topic of their own; [''] for none, ['*'] for all.",
+        is_swapped=True,
     )
     overlay_opacity: float = option(
         0.5, 'Opacity of the colours on the overlay.', minimum=0.0, maximum=1.0, is_live=True
@@ -168,7 +183,9 @@ class Parameters:
         False, 'Draw a box with name and id around each object on the overlay.', is_live=True
     )
     object_classes: tuple[str, ...] = option(
-        ('*',), "Classes whose regions are objects; ['*'] for all but background."
+        ('*',),
+        "Classes whose regions are objects; ['*'] for all but background.",
+        is_swapped=True,
     )
     object_min_area_px: int = option(
         100,
@@ -195,7 +212,9 @@ class Parameters:
         is_live=True,
     )
     point_classes: tuple[str, ...] = option(
-        ('',), "Classes that get a cloud of their own; [''] for none, ['*'] for all."
+        ('',),
+        "Classes that get a cloud of their own; [''] for none, ['*'] for all.",
+        is_swapped=True,
     )
     depth_max_offset_s: float = option(
         0.0,
@@ -211,7 +230,9 @@ class Parameters:
         is_live=True,
     )
     grasp_target: str = option(
-        '', 'What the grasp outputs are about: a class, or the id of an object.', is_live=True
+        '',
+        'What the grasp outputs are about: a class, or the id of an object.',
+        is_swapped=True,
     )
     grasp_padding_px: int = option(
         4,
@@ -221,10 +242,14 @@ class Parameters:
         is_live=True,
     )
     drivable_classes: tuple[str, ...] = option(
-        ('',), "Classes that can be driven on, for drivable and drivable_grid; [''] for neither."
+        ('',),
+        "Classes that can be driven on, for drivable and drivable_grid; [''] for neither.",
+        is_swapped=True,
     )
     danger_classes: tuple[str, ...] = option(
-        ('',), "Classes that cannot, the others being unknown; [''] for all others but background."
+        ('',),
+        "Classes that cannot, the others being unknown; [''] for all others but background.",
+        is_swapped=True,
     )
     base_frame: str = option(
         'base_footprint', "The robot's frame on the ground, for drivable_grid and upright boxes."
@@ -298,6 +323,14 @@ class Parameters:
     camera: Mapping[str, CameraParameters] = field(default_factory=dict)
 
     @property
+    def needs_tf(self) -> bool:
+        """Whether the pose of a camera is wanted that is not stated."""
+        return any(
+            (group.depth_topic or any(self.drivable_classes)) and not any(group.mount_xyz_rpy)
+            for group in self.camera.values()
+        )
+
+    @property
     def output_size_hw(self) -> tuple[int, int] | None:
         """Size of the outputs as rows and columns; None for the image's own."""
         return _as_hw(self.output_size_wh)
@@ -357,7 +390,7 @@ def changed(parameters: Parameters, changes: Mapping[str, Any], *, is_loaded: bo
     Args:
         parameters: the values now.
         changes: new values by full name; parameters of others (QoS overrides) are left alone.
-        is_loaded: whether a model is loaded, so that only live parameters may change.
+        is_loaded: whether a model is loaded, so that only live and swapped ones may change.
 
     Raises:
         ConfigurationError: a value is not allowed, or not now.
@@ -371,7 +404,7 @@ def changed(parameters: Parameters, changes: Mapping[str, Any], *, is_loaded: bo
         if row is None or (camera and camera not in groups):
             continue
         _, default, meaning = row
-        if is_loaded and not meaning.is_live:
+        if is_loaded and not (meaning.is_live or meaning.is_swapped):
             raise ConfigurationError(
                 f'parameter {full_name} takes effect when the node is configured: deactivate and '
                 f'clean it up first (ros2 lifecycle set), or set it before the start'

@@ -33,9 +33,13 @@ def to_markdown() -> str:
         for name, default, meaning in rows(table):
             lines.append(
                 f'| `{prefix}{name}` | `{_yaml_value(default)}` | '
-                f'{"yes" if meaning.is_live else ""} | {_describe(meaning)} |'
+                f'{_when(meaning)} | {_describe(meaning)} |'
             )
     return '\n'.join(lines) + '\n'
+
+
+def _when(meaning: Meaning) -> str:
+    return 'swapped' if meaning.is_swapped else 'yes' if meaning.is_live else ''
 
 
 def _describe(meaning: Meaning) -> str:

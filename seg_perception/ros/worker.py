@@ -6,19 +6,19 @@ the one before it, so nothing is queued or overtaken.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from seg_perception.errors import GeometryError, InputError, SegPerceptionError
+from seg_perception.errors import GeometryError, InputError
 from seg_perception.imaging import decode
 from seg_perception.pipeline import Segmenter
 from seg_perception.ros.accounting import DropReason
 from seg_perception.ros.camera import Camera, Job
-from seg_perception.ros.log import ThrottledLog
+from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.params import Parameters
 from seg_perception.structures import Frame, Segmentation
@@ -42,7 +42,7 @@ class SegmentationWorker(threading.Thread):
     with a frame ends the thread. It ends when the last frame is published.
 
     Args:
-        segmenter: used by this thread only.
+        segmenter: used by this thread only; `exchange` gives it another.
         cameras: by name.
         mailboxes: where frames come from.
         parameters: the node's, as they are now.
@@ -68,6 +68,7 @@ class SegmentationWorker(threading.Thread):
         self._log = log
         self._publisher = ThreadPoolExecutor(1, 'segmentation_publisher')
         self._publishing: Future[None] | None = None
+        self._exchanges: queue.SimpleQueue[Callable[[], Segmenter]] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Serves until the mailboxes are closed."""
@@ -81,7 +82,10 @@ class SegmentationWorker(threading.Thread):
             jobs = self._mailboxes.take(
                 parameters.max_batch_size, weights, parameters.batch_wait_ms * 1e-3
             )
+            self._make_exchanges()
             if not jobs:
+                if self._mailboxes.is_open:
+                    continue
                 return
             parameters = self._parameters()
             tasks = []
@@ -94,6 +98,23 @@ class SegmentationWorker(threading.Thread):
                     tasks += [task] if task is not None else []
             if tasks:
                 self._segment(tasks, parameters)
+
+    def exchange(self, make: Callable[[], Segmenter]) -> None:
+        """Has this thread make an exchange between two frames: none is begun and none published.
+
+        It is made even where the worker is told to stop now.
+
+        Args:
+            make: gives the model to go on with; raises nothing.
+        """
+        self._exchanges.put(make)
+        self._mailboxes.wake()
+
+    def _make_exchanges(self) -> None:
+        while not self._exchanges.empty():
+            if self._publishing is not None:
+                self._publishing.result()
+            self._segmenter = self._exchanges.get()()
 
     def stop(self, timeout_s: float) -> bool:
         """Closes the mailboxes and waits for the frames under way.
@@ -194,11 +215,7 @@ class SegmentationWorker(threading.Thread):
         self._drop(camera, job, DropReason.MODEL_ERROR, str(error))
 
     def _report(self, subject: str, error: Exception) -> None:
-        """Logs an error: one line for our own, with its traceback for any other."""
-        message = str(error)
-        if not isinstance(error, SegPerceptionError):
-            message = ''.join(traceback.format_exception(error)).rstrip()
-        self._log.error(subject, message)
+        self._log.error(subject, explain(error))
 
     def _drop(self, camera: Camera, job: Job, reason: DropReason, outcome: str = '') -> None:
         camera.account.drop(reason)

@@ -55,6 +55,17 @@ def test_closing_wakes_the_worker(mailboxes):
     assert taken == [[]]
 
 
+def test_waking_gives_what_there_is(mailboxes):
+    mailboxes.wake()
+    assert mailboxes.take(8, {}) == []
+    assert mailboxes.is_open
+    mailboxes.put('front', 1)
+    mailboxes.wake()
+    start_s = time.monotonic()
+    assert mailboxes.take(8, {}, 30.0) == [('front', 1)]
+    assert time.monotonic() - start_s < 10.0
+
+
 @pytest.mark.parametrize('weights', [{}, {'a': 2.0}, {'a': 3.0, 'b': 0.5}])
 def test_cameras_that_always_wait_share_by_weight(mailboxes, weights):
     served = Counter()

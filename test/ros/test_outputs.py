@@ -99,7 +99,8 @@ def test_one_failing_output_does_not_stop_the_others(ros):
 
     table = output_table(CLASSES, Parameters(), CameraParameters(), has_confidence=True)
     outputs = CameraOutputs(ros.node, '/test_outputs', CLASSES, table)
-    outputs._publishers['overlay'] = _Broken()
+    overlay, _ = outputs._offered['overlay']
+    outputs._offered = {**outputs._offered, 'overlay': (overlay, _Broken())}
     collected = ros.collect('/test_outputs/labels', Image)
     collected.wait_for_publisher()
     result = FrameResult(

@@ -10,6 +10,7 @@ import yaml
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.ros import params, params_text
+from seg_perception.ros.model_swap import with_swapped
 from seg_perception.ros.options import rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,9 +57,19 @@ def test_live_changes():
     assert NOW.confidence_threshold == 0.0
 
 
-@pytest.mark.parametrize('name', ['model', 'camera.image_topic', 'output_size_wh'])
+def test_swapped_changes():
+    changes = {'model': 'other', 'mask_classes': ['cat'], 'overlay_opacity': 0.1}
+    after = params.changed(NOW, changes, is_loaded=True)
+    assert (after.model, after.mask_classes, after.overlay_opacity) == ('other', ('cat',), 0.1)
+    # what is live holds at once, what is swapped when the swap is made
+    before = with_swapped(after, NOW)
+    assert (before.model, before.mask_classes) == (NOW.model, NOW.mask_classes)
+    assert before.overlay_opacity == 0.1
+
+
+@pytest.mark.parametrize('name', ['trust_model_code', 'camera.image_topic', 'output_size_wh'])
 def test_what_needs_a_configure_is_refused_while_loaded(name):
-    value = [1, 1] if name == 'output_size_wh' else 'x'
+    value = {'output_size_wh': [1, 1], 'trust_model_code': True}.get(name, 'x')
     with pytest.raises(ConfigurationError, match=f'parameter {name} takes effect when'):
         params.changed(NOW, {name: value}, is_loaded=True)
     assert params.changed(NOW, {name: value}, is_loaded=False) != NOW

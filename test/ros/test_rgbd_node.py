@@ -380,7 +380,7 @@ def test_depth_of_half_the_size_and_a_grasp_on_request(start, ros):
     assert not masks  # no target yet
     [result] = ros.set_params('segmentation', grasp_target='bowl')
     assert not result.successful
-    assert "no class 'bowl'" in result.reason
+    assert "lacks classes that the parameters name (grasp_target: 'bowl')" in result.reason
     [result] = ros.set_params('segmentation', grasp_target=str(box_id))
     assert result.successful
     play(lambda: rig.send(depth_message('16UC1', view=half)), masks)

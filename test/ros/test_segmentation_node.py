@@ -442,7 +442,7 @@ def test_lifecycle_and_parameters(spawn, ros):
     for _ in range(2):
         assert ros.transition(NODE, 'configure', 60.0)
         assert ros.transition(NODE, 'activate')
-        [result] = ros.set_params(NODE, model='other')
+        [result] = ros.set_params(NODE, lazy=False)
         assert not result.successful
         assert 'takes effect when the node is configured' in result.reason
         labels = ros.collect(f'{OUT}/labels', Image, qos.output())
@@ -477,7 +477,10 @@ def test_bad_parameters_end_in_one_clear_line(spawn, params, text):
 @pytest.mark.parametrize(
     ('params', 'text'),
     [
-        ({'mask_classes': ['unicorn']}, "no class 'unicorn'; this model has: background"),
+        (
+            {'mask_classes': ['unicorn']},
+            "lacks classes that the parameters name (mask_classes: 'unicorn'); it has: background",
+        ),
         ({'device': 'cuda:99'}, "device: expected 'cuda:99', but torch"),
         (
             {'camera.camera_info_topic': 'b@d'},

@@ -137,6 +137,28 @@ def test_stopping_waits_for_what_is_under_way(rig):
     assert rig.account.snapshot().pending == 0
 
 
+def test_an_exchange_comes_between_two_frames(rig):
+    new = Model()
+
+    def exchange():
+        seen.append(list(rig.outputs.published))
+        return new
+
+    seen = []
+    rig.send(1)
+    assert rig.outputs.started.acquire(timeout=TIMEOUT_S)
+    rig.worker.exchange(exchange)
+    rig.send(2)
+    assert not new.called.acquire(timeout=0.2), 'while the frame before it is being published'
+    rig.outputs.allowed.release(2)
+    assert new.called.acquire(timeout=TIMEOUT_S)
+    assert rig.outputs.started.acquire(timeout=TIMEOUT_S)
+    assert seen == [[1]]
+    rig.worker.exchange(exchange)  # nobody need send anything, and stopping does not forget it
+    assert rig.worker.stop(TIMEOUT_S)
+    assert seen == [[1], [1, 2]]
+
+
 def test_whatever_fails_is_counted_and_the_next_frame_comes_through(rig):
     rig.outputs.allowed.release(10)
     rig.model.fails_at_ns, rig.outputs.fails_at_ns = 1, 2

@@ -1,0 +1,138 @@
+"""Loads a model as the node's parameters say, in a thread of its own where another one runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from seg_perception.models import ModelCard, resolve
+from seg_perception.pipeline import Segmenter
+from seg_perception.ros.params import Parameters
+
+
+def model_options(parameters: Parameters) -> dict[str, Any]:
+    """What a model is loaded with; where any of it differs, it has to be loaded anew."""
+    return {
+        'model': parameters.model,
+        'weights_path': parameters.weights_path or None,
+        'input_size_hw': parameters.input_size_hw,
+        'device': parameters.device,
+        'precision': parameters.precision,
+        'channels_last': parameters.channels_last,
+        'engine': parameters.engine,
+        'num_threads': parameters.num_threads,
+    }
+
+
+def load_model(parameters: Parameters, card: ModelCard) -> Segmenter:
+    """Loads and warms the model; on an error nothing of it stays.
+
+    Args:
+        parameters: the node's.
+        card: of the model that they name.
+
+    Raises:
+        SegPerceptionError: see `Segmenter` and `Segmenter.warm_up`.
+    """
+    segmenter = Segmenter(
+        **{**model_options(parameters), 'model': card},
+        confidence_threshold=parameters.confidence_threshold,
+        max_pixels=parameters.max_pixels,
+        trust_model_code=parameters.trust_model_code,
+    )
+    try:
+        segmenter.warm_up()
+    except BaseException:
+        segmenter.close()
+        raise
+    return segmenter
+
+
+class ModelLoad(threading.Thread):
+    """A model on its way into memory.
+
+    It cannot be interrupted; what a cancelled one has loaded is freed as soon as it has it.
+
+    Attributes:
+        parameters: what to load.
+        card: the model's, once ``is_resolved`` is set and it was found.
+        is_resolved: set when the model's card was read, or could not be.
+        error: why there is no model.
+
+    Args:
+        parameters: what to load.
+        turn: held while a model is loaded, so that never two are at once.
+        finished: called at the end, in this thread, unless cancelled.
+    """
+
+    def __init__(
+        self, parameters: Parameters, turn: threading.Lock, finished: Callable[[], None]
+    ) -> None:
+        super().__init__(name='model_load', daemon=True)
+        self.parameters = parameters
+        self.card: ModelCard | None = None
+        self.is_resolved = threading.Event()
+        self.error: Exception | None = None
+        self._turn = turn
+        self._finished = finished
+        self._lock = threading.Lock()
+        self._segmenter: Segmenter | None = None
+        self._is_cancelled = False
+        self._is_finished = False
+        self._start_s = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._start_s
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is a model, or an error."""
+        return self._is_finished
+
+    def run(self) -> None:
+        """Loads the model."""
+        try:
+            self.card = resolve(self.parameters.model)
+            self.is_resolved.set()
+            with self._turn:
+                if not self._is_cancelled:
+                    self._hold(load_model(self.parameters, self.card))
+        except Exception as error:
+            self.error = error
+        finally:
+            self._is_finished = True
+            self.is_resolved.set()
+            if not self._is_cancelled:
+                self._finished()
+
+    def _hold(self, segmenter: Segmenter) -> None:
+        with self._lock:
+            if not self._is_cancelled:
+                self._segmenter = segmenter
+                return
+        segmenter.close()
+
+    def take(self) -> Segmenter:
+        """The model, for the caller to close.
+
+        Raises:
+            Exception: why there is none.
+        """
+        if self.error is not None:
+            raise self.error
+        with self._lock:
+            segmenter, self._segmenter = self._segmenter, None
+        assert segmenter is not None
+        return segmenter
+
+    def cancel(self) -> None:
+        """Says that nobody wants the model any more."""
+        with self._lock:
+            self._is_cancelled = True
+            segmenter, self._segmenter = self._segmenter, None
+        if segmenter is not None:
+            segmenter.close()

@@ -1,0 +1,360 @@
+"""The model that runs, and how another one takes its place between two frames.
+
+A change of swapped parameters is checked at once as far as that is quick. What it needs is loaded
+beside the model that runs, in a thread of its own (`ModelLoad`); publishers for the new classes
+are made in the executor's thread; then the worker makes the exchange between two frames, the
+class table first, and the executor frees what is left over. Of several changes the last one wins.
+Where a change fails, everything stays, and the parameters go back to what runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from rclpy.exceptions import InvalidHandle
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from seg_perception.errors import ConfigurationError
+from seg_perception.models import ModelCard, resolve
+from seg_perception.pipeline import Segmenter
+from seg_perception.ros import params
+from seg_perception.ros.camera import Camera
+from seg_perception.ros.frame_result import Output
+from seg_perception.ros.grasp_outputs import is_class_name
+from seg_perception.ros.log import explain
+from seg_perception.ros.memory import return_freed_memory
+from seg_perception.ros.model_loading import ModelLoad, load_model, model_options
+from seg_perception.ros.mount import Transforms
+from seg_perception.ros.options import rows
+from seg_perception.ros.outputs import CameraOutputs, output_table
+from seg_perception.ros.params import Parameters
+from seg_perception.ros.worker import SegmentationWorker
+
+QUICK_S = 1.0
+"""How long a parameter change waits for the new model's card, to be refused or accepted."""
+
+SWAPPED = tuple(name for name, _, meaning in rows(Parameters) if meaning.is_swapped)
+"""Parameters that a swap changes."""
+
+_CLASS_PARAMETERS = (
+    'mask_classes',
+    'object_classes',
+    'point_classes',
+    'drivable_classes',
+    'danger_classes',
+)
+
+
+class ModelSwap:
+    """Owns the model and the parameters that hold for it.
+
+    All methods are for the executor's thread.
+
+    Attributes:
+        settings: the parameters in force. Swapped ones are in force when the worker has made the
+            exchange, not when they were set.
+        segmenter: the model that runs; None where none is loaded.
+        worker: who runs it now, None where nobody does.
+        failure: why the last change failed; '' where it did not.
+
+    Args:
+        node: whose parameters these are.
+        cameras: the node's, by name.
+        transforms: TF.
+        settings: its parameters.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        cameras: Mapping[str, Camera],
+        transforms: Transforms,
+        settings: Parameters,
+    ) -> None:
+        self.settings = settings
+        self.segmenter: Segmenter | None = None
+        self.worker: SegmentationWorker | None = None
+        self.failure = ''
+        self._node = node
+        self._cameras = cameras
+        self._transforms = transforms
+        self._lock = threading.Lock()
+        self._wanted = self._committed = settings
+        self._load: ModelLoad | None = None
+        self._turn = threading.Lock()
+        self._num_exchanges = 0
+        self._retired: list[Segmenter] = []
+        self._outcome = ''
+        self._progress = node.create_guard_condition(self._advance)
+
+    def load(self, settings: Parameters) -> None:
+        """Loads the first model and waits for it.
+
+        Raises:
+            SegPerceptionError: see `load_model`.
+            ConfigurationError: it has not all classes that the parameters name.
+        """
+        self.settings = self._wanted = self._committed = settings
+        self.failure = self._outcome = ''
+        card = resolve(settings.model)
+        check_fits(card, settings)
+        self.segmenter = load_model(settings, card)
+
+    def make_outputs(self, camera: str, namespace: str) -> CameraOutputs:
+        """The publishers of a camera for the model that runs.
+
+        Raises:
+            ConfigurationError: the parameters do not fit the model, or each other.
+        """
+        assert self.segmenter is not None
+        card = self.segmenter.card
+        table = _table(card, self.settings, camera)
+        return CameraOutputs(self._node, namespace, card.classes, table)
+
+    def close(self) -> None:
+        """Frees the model, and what is on its way as soon as it is there."""
+        if self._load is not None:
+            self._load.cancel()
+        self._load = None
+        if self.segmenter is not None:
+            self._retired.append(self.segmenter)
+        self.segmenter = None
+        self._free_retired()
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Takes new parameter values; live ones hold at once, swapped ones after the swap.
+
+        Args:
+            changes: values by full name.
+
+        Raises:
+            SegPerceptionError: a value cannot be, the model cannot be found, or it has not all
+                classes that the parameters name; nothing is changed then.
+        """
+        wanted = params.changed(self._wanted, changes, is_loaded=self.segmenter is not None)
+        if self.segmenter is None:
+            self.settings = self._wanted = self._committed = wanted
+            return
+        load = self._find_load(wanted)
+        card = self.segmenter.card if load is None else load.card
+        try:
+            if card is not None:
+                self._check(card, wanted)
+            if load is None and _differ(wanted, self._committed):
+                self._commit(None, card, wanted)
+        except Exception:
+            if load is not None and load is not self._load:
+                load.cancel()
+            raise
+        if load is not self._load:
+            if self._load is not None:
+                self._load.cancel()
+            self._load, self.failure, self._outcome = load, '', ''
+            if load is not None:
+                self._node.get_logger().info(f'loading {_named(load)} beside {self._running}')
+        self._wanted = wanted
+        with self._lock:
+            self.settings = with_swapped(wanted, self.settings)
+            if self.segmenter.has_confidence:
+                self.segmenter.confidence_threshold = wanted.confidence_threshold
+
+    def description(self) -> str:
+        """What runs where and how, on one line."""
+        about = self.segmenter.description() if self.segmenter is not None else {}
+        return ', '.join(f'{key} {value}' for key, value in about.items())
+
+    def status(self) -> dict[str, str]:
+        """How far a swap is, or how the last one ended, for people."""
+        outcome = self._outcome
+        if self._load is not None:
+            outcome = f'loading {_named(self._load)} for {self._load.elapsed_s:.1f} s'
+        return {'swap': outcome} if outcome else {}
+
+    @property
+    def _running(self) -> str:
+        return self.segmenter.card.name if self.segmenter is not None else 'none'
+
+    def _find_load(self, wanted: Parameters) -> ModelLoad | None:
+        """What loads the model that is wanted; None where it runs.
+
+        Raises:
+            SegPerceptionError: that model cannot be found.
+        """
+        if model_options(wanted) == model_options(self._committed):
+            return None
+        if self._load is not None and model_options(wanted) == model_options(
+            self._load.parameters
+        ):
+            return self._load
+        load = ModelLoad(wanted, self._turn, self._notify)
+        load.start()
+        if load.is_resolved.wait(QUICK_S) and load.card is None and load.error is not None:
+            load.cancel()
+            raise load.error
+        return load
+
+    def _notify(self) -> None:
+        with suppress(InvalidHandle):  # the node is gone
+            self._progress.trigger()
+
+    def _check(self, card: ModelCard, parameters: Parameters) -> None:
+        check_fits(card, parameters)
+        for camera in self._cameras:
+            _table(card, parameters, camera)
+
+    def _advance(self) -> None:
+        """Goes on where a load or an exchange has come to its end."""
+        if self._load is not None and self._load.is_finished:
+            load, self._load = self._load, None
+            try:
+                segmenter = load.take()
+            except Exception as error:
+                self._give_up(load, error)
+            else:
+                self._accept(load, segmenter)
+        if self._num_exchanges:
+            return
+        for camera in self._cameras.values():
+            camera.outputs.tidy()
+        if self._retired:
+            self._free_retired()
+            self._node.get_logger().info(f'{self._outcome}: {self.description()}')
+
+    def _accept(self, load: ModelLoad, segmenter: Segmenter) -> None:
+        """Puts a loaded model into the place of the one that runs."""
+        try:
+            self._check(segmenter.card, self._wanted)
+            self._commit(segmenter, segmenter.card, self._wanted)
+        except Exception as error:
+            segmenter.close()
+            self._give_up(load, error)
+        else:
+            self._outcome = f'{_named(load)} took over after {load.elapsed_s:.1f} s'
+
+    def _commit(
+        self, segmenter: Segmenter | None, card: ModelCard | None, wanted: Parameters
+    ) -> None:
+        """Prepares an exchange and has it made; nothing can stop it from then on.
+
+        Args:
+            segmenter: the new model; None where only outputs change.
+            card: its card, or that of the one that runs.
+            wanted: the parameters from then on.
+
+        Raises:
+            Exception: a publisher cannot be made; nothing is changed.
+        """
+        assert card is not None
+        prepared = {
+            name: camera.outputs.prepare(_table(card, wanted, name))
+            for name, camera in self._cameras.items()
+        }
+        if wanted.needs_tf:
+            self._transforms.open()
+        self._committed = wanted
+        with self._lock:
+            self._num_exchanges += 1
+
+        def exchange() -> Segmenter:
+            now_ns = int(self._node.get_clock().now().nanoseconds)
+            with self._lock:
+                self.settings = settings = with_swapped(self.settings, wanted)
+                if segmenter is not None:
+                    if segmenter.has_confidence:
+                        segmenter.confidence_threshold = settings.confidence_threshold
+                    assert self.segmenter is not None
+                    self._retired.append(self.segmenter)
+                    self.segmenter = segmenter
+                assert self.segmenter is not None
+                goes_on = self.segmenter
+            try:
+                for name, camera in self._cameras.items():
+                    camera.outputs.exchange(
+                        card.classes, prepared[name], settings.confidence_threshold, now_ns
+                    )
+                    if segmenter is not None:
+                        camera.forget_objects()
+            finally:
+                with self._lock:
+                    self._num_exchanges -= 1
+                self._notify()
+            return goes_on
+
+        if self.worker is not None and self.worker.is_alive():
+            self.worker.exchange(exchange)
+        else:
+            exchange()
+
+    def _give_up(self, load: ModelLoad, error: Exception) -> None:
+        """Says why a model cannot be had, and puts the parameters back."""
+        self.failure = f'cannot swap to {_named(load)}, {self._running} goes on: {error}'
+        self._outcome = f'{_named(load)} failed'
+        self._node.get_logger().error(
+            f'cannot swap to {_named(load)}, {self._running} goes on: {explain(error)}'
+        )
+        back, self._wanted = self._wanted, with_swapped(self._wanted, self._committed)
+        self._node.set_parameters(
+            [
+                Parameter(name, value=list(value) if isinstance(value, tuple) else value)
+                for name in SWAPPED
+                if (value := getattr(self._wanted, name)) != getattr(back, name)
+            ]
+        )
+
+    def _free_retired(self) -> None:
+        while self._retired:
+            self._retired.pop().close()
+        return_freed_memory()
+
+
+def with_swapped(parameters: Parameters, of: Parameters) -> Parameters:
+    """The first parameters with the swapped ones of the second."""
+    return dataclasses.replace(parameters, **{name: getattr(of, name) for name in SWAPPED})
+
+
+def check_fits(card: ModelCard, parameters: Parameters) -> None:
+    """Refuses parameters that the model cannot serve.
+
+    Raises:
+        ConfigurationError: it lacks classes that they name, or has no scores for the threshold.
+    """
+    named = {name: getattr(parameters, name) for name in _CLASS_PARAMETERS}
+    if is_class_name(parameters.grasp_target):
+        named['grasp_target'] = (parameters.grasp_target,)
+    known = {'', '*', *card.classes.names}
+    lacking = {
+        parameter: ', '.join(f"'{name}'" for name in names if name not in known)
+        for parameter, names in named.items()
+    }
+    if any(lacking.values()):
+        what = '; '.join(f'{parameter}: {names}' for parameter, names in lacking.items() if names)
+        raise ConfigurationError(
+            f'{card.name} lacks classes that the parameters name ({what}); it has: '
+            f'{", ".join(card.classes.names)}'
+        )
+    if parameters.confidence_threshold > 0.0 and not card.output.has_scores:
+        raise ConfigurationError(
+            f'confidence_threshold: expected 0, because {card.name} gives labels without scores, '
+            f'got {parameters.confidence_threshold:g}'
+        )
+
+
+def _table(card: ModelCard, parameters: Parameters, camera: str) -> list[Output]:
+    """What to publish of each frame of a camera."""
+    return output_table(
+        card.classes, parameters, parameters.camera[camera], has_confidence=card.output.has_scores
+    )
+
+
+def _differ(parameters: Parameters, others: Parameters) -> bool:
+    """Whether they differ in what is swapped."""
+    return parameters != with_swapped(parameters, others)
+
+
+def _named(load: ModelLoad | None) -> str:
+    return load.parameters.model if load is not None else ''
