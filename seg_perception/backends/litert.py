@@ -86,6 +86,7 @@ class LiteRtBackend:
     device = torch.device('cpu')
     dtype = torch.float32
     channels_last = True  # TFLite images are NHWC
+    is_capturable = False
 
     def __init__(self, interpreter: Any, card: ModelCard, options: RunOptions) -> None:
         self._card = card

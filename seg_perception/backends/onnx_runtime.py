@@ -197,6 +197,7 @@ class OnnxBackend:
 
     name = 'onnxruntime'
     channels_last = False
+    is_capturable = False
     dtype = torch.float32
 
     def __init__(

@@ -99,6 +99,7 @@ class OpenVinoBackend:
     name = 'openvino'
     device = torch.device('cpu')
     channels_last = False
+    is_capturable = False
 
     def __init__(
         self, compiled: Any, card: ModelCard, options: RunOptions, version: str, remark: str

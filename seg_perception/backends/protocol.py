@@ -191,6 +191,11 @@ class Backend(Protocol):
         """The largest batch it takes; None where memory is the limit."""
         ...
 
+    @property
+    def is_capturable(self) -> bool:
+        """Whether `infer` only enqueues work of static control flow, as CUDA graphs need it."""
+        ...
+
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
         """Runs the model on normalised images.
 

@@ -167,6 +167,14 @@ class TorchBackend:
         self._remark = prepared.remark
         self._network: Network | None = prepared.run
 
+    @property
+    def is_capturable(self) -> bool:
+        """See `Backend.is_capturable`: where the user asked for graphs."""
+        return isinstance(self._network, CudaGraphs) and self._card.output.kind in (
+            'logits',
+            'probabilities',
+        )
+
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
         """See `Backend.infer`. The input's precision and layout are converted where needed."""
         if self._network is None:
@@ -242,8 +250,13 @@ class CudaGraphs:
         ] = {}
 
     def __call__(self, batch_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Runs the network: all its tensors, see ``outputs.all_tensors``."""
+        """Runs the network: all its tensors, see ``outputs.all_tensors``.
+
+        While a graph of more than the network is being captured, it becomes part of that.
+        """
         shape = tuple(batch_B3HW.shape)
+        if torch.cuda.is_current_stream_capturing():
+            return all_tensors(self._network(batch_B3HW))
         if shape not in self._captured:
             if len(self._captured) >= MAX_CUDA_GRAPHS:
                 return all_tensors(self._network(batch_B3HW))

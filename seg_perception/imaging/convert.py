@@ -136,6 +136,16 @@ def flat_bytes(data: object) -> U8:
         ) from None
 
 
+def frame_bytes(frame: Frame, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> U8:
+    """All bytes of a frame, flat, over the same memory.
+
+    Raises:
+        InputError: as ``check_frame``.
+    """
+    check_frame(frame, max_pixels=max_pixels)
+    return flat_bytes(frame.data)
+
+
 def view_frame(frame: Frame, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Samples:
     """The samples of a frame as an array over its own bytes; never a copy.
 

@@ -86,10 +86,16 @@ class DeviceResizer:
         self._gain_C = torch.tensor(gain_C, device=device)
         self._bias_C = torch.tensor(bias_C, device=device)
         self._taps: dict[tuple[int, int, bool], Taps] = {}
-        self._is_fused = device.type == 'cuda' and importlib.util.find_spec('triton') is not None
+        self.is_fused = device.type == 'cuda' and importlib.util.find_spec('triton') is not None
         self._uploads: torch.cuda.Stream | None = None
 
-    def fill(self, content_CHW: torch.Tensor, frame: Frame) -> None:
+    def can_read(self, encoding: str) -> bool:
+        """Whether `fill` takes the bytes of an encoding as they are."""
+        return self.is_fused and ENCODINGS[encoding].bits == 8
+
+    def fill(
+        self, content_CHW: torch.Tensor, frame: Frame, source: torch.Tensor | None = None
+    ) -> None:
         """Writes one image over the content of an input.
 
         On CUDA this only enqueues work on the current stream; the frame's bytes are free on
@@ -98,27 +104,26 @@ class DeviceResizer:
         Args:
             content_CHW: the target on the device, any strides, any floating dtype.
             frame: checked by ``check_frame``.
+            source: its bytes, if they are on the device already; for what it `can_read`.
         """
         height, width = content_CHW.shape[1:]
         is_area = self._is_area and height <= frame.height and width <= frame.width
         taps_y = self._taps_of(frame.height, height, is_area)
         taps_x = self._taps_of(frame.width, width, is_area)
-        if self._is_fused:
+        if self.can_read(frame.encoding):
             from seg_perception.imaging import triton_resize
 
-            if triton_resize.can_read(frame.encoding):
-                num_bytes = ENCODINGS[frame.encoding].num_bytes(frame.height, frame.step)
-                triton_resize.fill(
-                    content_CHW,
-                    self._upload(flat_bytes(frame.data)[:num_bytes]),
-                    frame,
-                    taps_y,
-                    taps_x,
-                    self._gain_C,
-                    self._bias_C,
-                    is_bgr=self._target is Layout.BGR,
-                )
-                return
+            triton_resize.fill(
+                content_CHW,
+                source if source is not None else self._upload(flat_bytes(frame.data)),
+                frame,
+                taps_y,
+                taps_x,
+                self._gain_C,
+                self._bias_C,
+                is_bgr=self._target is Layout.BGR,
+            )
+            return
         pixels, layout = to_uint8(
             frame, prefer=self._target, max_pixels=frame.height * frame.width
         )
@@ -134,6 +139,10 @@ class DeviceResizer:
                 small_CHW = small_CHW.flip(0)
         gain_C11, bias_C11 = self._gain_C[:, None, None], self._bias_C[:, None, None]
         content_CHW.copy_(small_CHW * gain_C11 + bias_C11)
+
+    def tables(self) -> list[object]:
+        """What is kept on the device from image to image."""
+        return list(self._taps.values())
 
     def _taps_of(self, num_source: int, num_target: int, is_area: bool) -> Taps:
         key = (num_source, num_target, is_area)

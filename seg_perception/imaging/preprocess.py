@@ -270,13 +270,24 @@ class Preprocessor:
         """How an image of this size will be resized."""
         return plan_resize(source_hw, self.size_hw, self.mode, self.multiple_of)
 
+    def tables(self) -> list[object]:
+        """What is kept on the device from frame to frame."""
+        return self._device_resizer.tables()
+
+    def takes_sources(self, frames: Sequence[Frame]) -> bool:
+        """Whether bytes of these frames on the device are all that a call needs."""
+        return self._resizes_on_device and all(
+            self._device_resizer.can_read(frame.encoding) for frame in frames
+        )
+
     def __call__(
-        self, frames: Sequence[Frame]
+        self, frames: Sequence[Frame], sources: Sequence[torch.Tensor | None] | None = None
     ) -> list[tuple[torch.Tensor, list[int], list[ResizeGeometry]]]:
         """Batches of the frames, grouped by the size of their network input.
 
         Args:
             frames: any number, of any sizes and encodings.
+            sources: the frames' bytes on the device, where it `takes_sources`.
 
         Returns:
             Per group, in order of first appearance: the batch (B, 3, H, W) on ``device``, the
@@ -299,7 +310,8 @@ class Preprocessor:
         for input_hw, indices in groups.items():
             batch = self._batch(len(indices), input_hw)
             for position, index in enumerate(indices):
-                self._fill(batch[position], frames[index], geometries[index])
+                source = sources[index] if sources is not None else None
+                self._fill(batch[position], frames[index], geometries[index], source)
             batches.append((batch, indices, [geometries[index] for index in indices]))
         return batches
 
@@ -326,13 +338,19 @@ class Preprocessor:
                 memory_format=layout,
             )
 
-    def _fill(self, input_CHW: torch.Tensor, frame: Frame, geometry: ResizeGeometry) -> None:
+    def _fill(
+        self,
+        input_CHW: torch.Tensor,
+        frame: Frame,
+        geometry: ResizeGeometry,
+        source: torch.Tensor | None,
+    ) -> None:
         """Writes one frame, normalised, over one image of a batch."""
         if geometry.is_padded:
             input_CHW.copy_(self._padding_C11.expand_as(input_CHW))
         content_CHW = input_CHW[(slice(None), *geometry.content_slices)]
         if self._resizes_on_device:
-            self._device_resizer.fill(content_CHW, frame)
+            self._device_resizer.fill(content_CHW, frame, source)
             return
         if self._scratch.size < frame.height * frame.width * 4:
             self._scratch = np.empty(frame.height * frame.width * 4, np.uint8)

@@ -40,11 +40,6 @@ _YUV_OFFSETS = {
 _BAYER_RED = {'rggb': (0, 0), 'bggr': (1, 1), 'gbrg': (1, 0), 'grbg': (0, 1)}
 
 
-def can_read(encoding: str) -> bool:
-    """Whether the kernel takes an encoding as it is: all of 8 bits a sample."""
-    return ENCODINGS[encoding].bits == 8
-
-
 def fill(
     content_CHW: torch.Tensor,
     source: torch.Tensor,
@@ -61,7 +56,7 @@ def fill(
     Args:
         content_CHW: the target, any strides, floating point; ``pixel * gain + bias``.
         source: the frame's bytes on the device, as the camera sent them.
-        frame: checked; says how to read them. Its encoding is one that `can_read`.
+        frame: checked; says how to read them. Its encoding has 8 bits a sample.
         taps_y: the source rows that make up each target row and their weights: int32 and
             float32 (H, K).
         taps_x: the same for columns, (W, K).

@@ -39,6 +39,23 @@ class Wanted:
     confidence_threshold: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What was made of some images of one size, on the device.
+
+    Attributes:
+        indices: which images.
+        classes: what their class ids mean.
+        tensors: by name labels (B, Y, X); is_nan, not 0 where scores were not numbers;
+            confidence (B, Y, X); owners (Y, X), class_ids (N,) and scores (N,) of the objects of
+            a single image.
+    """
+
+    indices: list[int]
+    classes: ClassTable
+    tensors: dict[str, torch.Tensor]
+
+
 class Finisher:
     """Makes results of a model's output; keeps what it needs for sizes seen before.
 
@@ -53,26 +70,34 @@ class Finisher:
         self._samplers: dict[tuple[Any, ...], GridSampler] = {}
 
     def __call__(
-        self, output: ModelOutput, geometries: Sequence[ResizeGeometry], wanted: Wanted
-    ) -> Iterator[tuple[list[int], ClassTable, dict[str, torch.Tensor]]]:
+        self,
+        output: ModelOutput,
+        indices: Sequence[int],
+        geometries: Sequence[ResizeGeometry],
+        wanted: Wanted,
+    ) -> Iterator[Part]:
         """Results of the images of a batch, on a GPU those of one geometry together.
 
-        Yields:
-            The images' positions in the batch, their classes, and by name labels (B, Y, X),
-            whether scores were not numbers, confidence (B, Y, X) where it is wanted and known,
-            and what objects are made of where the model gives them.
+        Args:
+            output: of the batch.
+            indices: whose images these are.
+            geometries: how they lie in the model's input.
+            wanted: what to make of them.
         """
         if output.instances is not None:
             for i, (found, geometry) in enumerate(zip(output.instances, geometries, strict=True)):
                 classes = self._classes_of(output, i)
-                yield [i], classes, self._finish_objects(found, geometry, classes, wanted)
+                yield Part(
+                    [indices[i]], classes, self._finish_objects(found, geometry, classes, wanted)
+                )
             return
-        groups: dict[ResizeGeometry, list[int]] = {}
+        groups: dict[object, list[int]] = {}
         for i, geometry in enumerate(geometries):
-            groups.setdefault(geometry, []).append(i)
-        for geometry, members in groups.items():
-            classes = self._classes_of(output, members[0])
-            yield members, classes, self._finish_alike(output, members, geometry, classes, wanted)
+            groups.setdefault(i if self._device.type == 'cpu' else geometry, []).append(i)
+        for members in groups.values():
+            geometry, classes = geometries[members[0]], self._classes_of(output, members[0])
+            tensors = self._finish_alike(output, members, geometry, classes, wanted)
+            yield Part([indices[i] for i in members], classes, tensors)
 
     def _finish_alike(
         self,
@@ -132,6 +157,10 @@ class Finisher:
             tensors['owners'] = made.owners_YX.to(torch.uint16)
             tensors |= {'class_ids': found.class_ids_N, 'scores': found.scores_N}
         return tensors
+
+    def tables(self) -> list[GridSampler]:
+        """What is kept from image to image."""
+        return list(self._samplers.values())
 
     def forget(self) -> None:
         """Frees what is kept on the device."""

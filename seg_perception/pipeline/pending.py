@@ -6,35 +6,15 @@ Legend: B images, Y/X output pixels, N objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from seg_perception.backends.failures import translated
-from seg_perception.device_queue import Download, StageClock
 from seg_perception.errors import InferenceError
 from seg_perception.models import ModelCard
+from seg_perception.pipeline.device_queue import Download, StageClock
 from seg_perception.postprocess import objects_of_owners
 from seg_perception.structures import U8, ClassTable, Frame, Labels, Objects, Segmentation
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Results of some images of one size, on their way to the host.
-
-    Attributes:
-        indices: which images.
-        classes: what their class ids mean.
-        names: what the arrays are that come: labels (B, Y, X); whether scores were not numbers;
-            confidence (B, Y, X); owners (Y, X), class_ids (N,) and scores (N,) of the objects of
-            a single image.
-        download: brings them.
-    """
-
-    indices: list[int]
-    classes: ClassTable
-    names: tuple[str, ...]
-    download: Download
 
 
 class PendingSegmentations:
@@ -43,7 +23,7 @@ class PendingSegmentations:
     Args:
         card: the model's.
         frames: the images.
-        parts: results on their way to the host.
+        downloads: what was made of them, on its way to the host.
         clock: times the stages.
     """
 
@@ -51,12 +31,12 @@ class PendingSegmentations:
         self,
         card: ModelCard,
         frames: Sequence[Frame],
-        parts: Sequence[Part],
+        downloads: Sequence[Download],
         clock: StageClock,
     ) -> None:
         self._card = card
         self._frames = frames
-        self._parts = parts
+        self._downloads = downloads
         self._clock = clock
 
     def results(self) -> list[Segmentation]:
@@ -67,8 +47,8 @@ class PendingSegmentations:
         """
         made: dict[int, tuple[Labels, U8 | None, Objects | None, ClassTable]] = {}
         with self._clock.host_stage('download'), translated(self._card.name, 'on its device'):
-            for part in self._parts:
-                arrays = dict(zip(part.names, part.download.arrays(), strict=True))
+            for download in self._downloads:
+                arrays = download.arrays()
                 if arrays.get('is_nan', np.False_).any():
                     raise InferenceError(
                         f'{self._card.name}: expected numbers, got NaN; try precision fp32, and '
@@ -79,10 +59,10 @@ class PendingSegmentations:
                     scores_N = arrays['scores'].clip(0.0, 1.0)
                     objects = objects_of_owners(arrays['owners'], arrays['class_ids'], scores_N)
                 confidence_BYX = arrays.get('confidence')
-                for position, index in enumerate(part.indices):
+                for position, index in enumerate(download.indices):
                     confidence_YX = None if confidence_BYX is None else confidence_BYX[position]
                     labels_YX = arrays['labels'][position]
-                    made[index] = labels_YX, confidence_YX, objects, part.classes
+                    made[index] = labels_YX, confidence_YX, objects, download.classes
         timings_ms = self._clock.timings_ms()
         return [
             Segmentation(

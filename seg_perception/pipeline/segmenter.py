@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,15 +19,17 @@ import numpy.typing as npt
 import torch
 
 from seg_perception.backends import RunOptions, load_backend
-from seg_perception.backends.failures import device_failures
+from seg_perception.backends.failures import device_failures, translated
 from seg_perception.backends.torch_eager import give_memory_back, use_threads
-from seg_perception.device_queue import Download, StageClock
 from seg_perception.errors import ConfigurationError, InferenceError, InputError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
+from seg_perception.imaging.convert import frame_bytes
 from seg_perception.imaging.preprocess import Preprocessor
 from seg_perception.models import DEFAULT_MODEL, ModelCard, resolve
-from seg_perception.pipeline.finishing import Finisher, Wanted
-from seg_perception.pipeline.pending import Part, PendingSegmentations
+from seg_perception.pipeline.device_graph import StageGraphs
+from seg_perception.pipeline.device_queue import Download, StageClock
+from seg_perception.pipeline.finishing import Finisher, Part, Wanted
+from seg_perception.pipeline.pending import PendingSegmentations
 from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
 
 Image = Frame | CompressedFrame | npt.NDArray[np.uint8]
@@ -123,6 +126,11 @@ class Segmenter:
             pad_C=pad[::-1] if pad is not None and bgr else pad,
             max_pixels=max_pixels,
         )
+        self._graphs: StageGraphs | None = None
+        if self._backend.is_capturable:
+            self._graphs = StageGraphs(
+                self.device, lambda: (self._preprocessor.tables(), self._finish.tables())
+            )
 
     @property
     def can_scale_input(self) -> bool:
@@ -203,7 +211,8 @@ class Segmenter:
             InferenceError: the model cannot run, or gives what cannot be.
         """
         self._backend.warm_up(self.input_hw(source_hw), batch)
-        self.segment([np.zeros((*source_hw, 3), np.uint8)] * batch)
+        for _ in range(1 if self._graphs is None else 2):  # the second time is captured
+            self.segment([np.zeros((*source_hw, 3), np.uint8)] * batch)
 
     def segment(
         self,
@@ -274,27 +283,53 @@ class Segmenter:
         clock = StageClock(self.device)
         with clock.host_stage('decode'):
             frames = [self._to_frame(image) for image in images]
-        parts: list[Part] = []
         with torch.inference_mode():
-            with clock.stage('preprocess'):
-                batches = self._preprocessor(frames)
-            for batch_B3HW, indices, geometries in batches:
-                for part in _parts(len(indices), self._backend.max_batch):
-                    with clock.stage('infer'):
-                        output = self._backend.infer(batch_B3HW[part])
-                    with clock.stage('postprocess'):
-                        parts += [
-                            Part(
-                                [indices[part][i] for i in members],
-                                classes,
-                                tuple(tensors),
-                                Download(list(tensors.values()), self._stream),
-                            )
-                            for members, classes, tensors in self._finish(
-                                output, geometries[part], wanted
-                            )
-                        ]
-        return PendingSegmentations(self.card, frames, parts, clock)
+            downloads = self._replayed(frames, wanted, clock)
+            if downloads is None:
+                downloads = self._download(self._stages(frames, wanted, clock.stage))
+        return PendingSegmentations(self.card, frames, downloads, clock)
+
+    def _stages(
+        self,
+        frames: Sequence[Frame],
+        wanted: Wanted,
+        stage: Callable[[str], AbstractContextManager[None]],
+        sources: Sequence[torch.Tensor] | None = None,
+    ) -> list[Part]:
+        """Preprocess, infer, postprocess.
+
+        With ``sources``, the frames' bytes on the device, only sizes and encodings of the frames
+        are looked at.
+        """
+        parts: list[Part] = []
+        with stage('preprocess'):
+            batches = self._preprocessor(frames, sources)
+        for batch_B3HW, indices, geometries in batches:
+            for part in _parts(len(indices), self._backend.max_batch):
+                with stage('infer'):
+                    output = self._backend.infer(batch_B3HW[part])
+                with stage('postprocess'):
+                    parts += self._finish(output, indices[part], geometries[part], wanted)
+        return parts
+
+    def _replayed(
+        self, frames: Sequence[Frame], wanted: Wanted, clock: StageClock
+    ) -> list[Download] | None:
+        """The stages as one CUDA graph; None where there is none for such frames."""
+        if self._graphs is None or not self._preprocessor.takes_sources(frames):
+            return None
+        shapes = tuple((f.encoding, f.height, f.width, f.step) for f in frames)
+        kind = wanted, self._preprocessor.size_hw, shapes
+        with clock.stage('replay'), translated(self.card.name, 'replaying its graph'):
+            return self._graphs.run(
+                kind,
+                [frame_bytes(frame, max_pixels=self._max_pixels) for frame in frames],
+                lambda sources: self._stages(frames, wanted, lambda _: nullcontext(), sources),
+                self._download,
+            )
+
+    def _download(self, parts: Sequence[Part]) -> list[Download]:
+        return [Download(part, self._stream) for part in parts]
 
     def stream(
         self,
@@ -358,12 +393,16 @@ class Segmenter:
 
     def free_caches(self) -> None:
         """Gives back, on the device too, all memory that the next call can do without."""
+        if self._graphs is not None:
+            self._graphs.forget()
         self._finish.forget()
         self._preprocessor.free_buffers()
         give_memory_back(self.device)
 
     def close(self) -> None:
         """Frees the model's memory, on the device too; the segmenter cannot be used afterwards."""
+        if self._graphs is not None:
+            self._graphs.close()
         self._finish.forget()
         self._backend.close()
 

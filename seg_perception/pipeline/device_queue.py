@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
+
+from seg_perception.pipeline.finishing import Part
 
 
 class StageClock:
@@ -56,31 +57,43 @@ class StageClock:
 
 
 class Download:
-    """Brings tensors of one device to the host, from CUDA beside what is queued afterwards.
+    """Brings a part to the host, from CUDA beside what is queued afterwards.
+
+    Attributes:
+        indices: which images it is about.
+        classes: what their class ids mean.
 
     Args:
-        tensors: results of work on the current stream.
+        part: results of work on the current stream.
         stream: where CUDA copies run; the current stream is not held up.
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor], stream: torch.cuda.Stream | None) -> None:
+    def __init__(self, part: Part, stream: torch.cuda.Stream | None) -> None:
+        self.indices, self.classes = part.indices, part.classes
         self._done: torch.cuda.Event | None = None
+        self._tensors = part.tensors
         if stream is None:
-            self._tensors = list(tensors)
             return
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with torch.cuda.stream(stream):
-            self._tensors = [
-                torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True)
-                for t in tensors
-            ]
+            self._tensors = {
+                name: torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(
+                    t, non_blocking=True
+                )
+                for name, t in part.tensors.items()
+            }
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._done.record(stream)
-        for tensor in tensors:  # their memory is not given to others before it is copied
+        for tensor in part.tensors.values():  # nobody gets their memory before it is copied
             tensor.record_stream(stream)
 
-    def arrays(self) -> list[npt.NDArray[Any]]:
-        """The tensors as arrays, in order; waits for them."""
+    def hold_up(self, stream: torch.cuda.Stream) -> None:
+        """Lets what is queued on a stream from now on wait until the part is read."""
+        if self._done is not None:
+            stream.wait_event(self._done)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The part's tensors as arrays; waits for them."""
         if self._done is not None:
             self._done.synchronize()
-        return [np.asarray(tensor.numpy()) for tensor in self._tensors]
+        return {name: tensor.numpy() for name, tensor in self._tensors.items()}

@@ -1,0 +1,134 @@
+"""All that a GPU does for one kind of batch as one CUDA graph, launched at once.
+
+Launching every kernel by itself costs the host more than a small model takes on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from seg_perception.pipeline.device_queue import Download
+from seg_perception.pipeline.finishing import Part
+from seg_perception.structures import U8
+
+_NUM_SLOTS = 2
+"""One is filled while the device works on the other."""
+_MAX_KINDS = 8
+"""Kinds of batches that get graphs; each holds its own images on the device."""
+_THREADED_BYTES = 2**20
+
+
+class StageGraphs:
+    """Captures what is done with a kind of batch when it is seen for the second time.
+
+    Args:
+        device: a CUDA device.
+        tables: whatever the stages made for later use; what a graph reads there stays alive with
+            it, even where they do not keep it.
+    """
+
+    def __init__(self, device: torch.device, tables: Callable[[], object]) -> None:
+        self._device = device
+        self._tables = tables
+        self._uploads = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+        self._seen: set[Hashable] = set()
+        self._slots: dict[Hashable, list[_Slot]] = {}
+        self._copiers = ThreadPoolExecutor(3, 'upload')
+
+    def run(
+        self,
+        kind: Hashable,
+        images: Sequence[U8],
+        stages: Callable[[Sequence[torch.Tensor]], list[Part]],
+        download: Callable[[list[Part]], list[Download]],
+    ) -> list[Download] | None:
+        """Uploads images and replays the stages on them.
+
+        Args:
+            kind: equal for batches on which the stages do the same.
+            images: bytes of each; free on return.
+            stages: static control flow from the images' bytes on the device to tensors there.
+            download: begins to bring the parts to the host.
+
+        Returns:
+            None where there is no graph of that kind (yet); run the stages by themselves then.
+        """
+        if kind not in self._slots:
+            if kind not in self._seen or len(self._slots) >= _MAX_KINDS:
+                self._seen = {*self._seen, kind} if len(self._seen) < 64 else {kind}
+                return None
+            sizes = [image.size for image in images]
+            slots = [_Slot(sizes, stages, self._device, self._pool) for _ in range(_NUM_SLOTS)]
+            for slot in slots:
+                slot.tables = self._tables()
+            self._slots[kind] = slots
+        slots = self._slots[kind]
+        slots.append(slot := slots.pop(0))
+        slot.uploaded.synchronize()
+        for staged, image in zip(slot.staged, images, strict=True):
+            self._copy(image, staged.numpy())
+        stream = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._uploads):
+            self._uploads.wait_event(slot.replayed)
+            for source, staged in zip(slot.sources, slot.staged, strict=True):
+                source.copy_(staged, non_blocking=True)
+            slot.uploaded.record(self._uploads)
+        stream.wait_event(slot.uploaded)
+        for earlier in slot.downloads:
+            earlier.hold_up(stream)  # the graph writes over what they bring
+        slot.graph.replay()
+        slot.replayed.record(stream)
+        slot.downloads = download(slot.parts)
+        return slot.downloads
+
+    def _copy(self, source: U8, target: U8) -> None:
+        """Copies bytes, large ones by several threads: one alone does not fill the bus."""
+        if source.size < _THREADED_BYTES:
+            np.copyto(target, source)
+            return
+        bounds = np.linspace(0, source.size, 5).astype(int)
+        parts = [slice(a, b) for a, b in pairwise(bounds)]
+        others = [
+            self._copiers.submit(np.copyto, target[part], source[part]) for part in parts[1:]
+        ]
+        np.copyto(target[parts[0]], source[parts[0]])
+        for other in others:
+            other.result()
+
+    def forget(self) -> None:
+        """Frees the graphs' memory; kinds seen again are captured anew."""
+        self._slots.clear()
+
+    def close(self) -> None:
+        """Frees the graphs' memory and ends its threads; calling it again does nothing."""
+        self.forget()
+        self._copiers.shutdown()
+
+
+class _Slot:
+    """Memory of one batch and the graph that works on it."""
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        stages: Callable[[Sequence[torch.Tensor]], list[Part]],
+        device: torch.device,
+        pool: Any,
+    ) -> None:
+        self.staged = [torch.empty(n, dtype=torch.uint8, pin_memory=True) for n in sizes]
+        self.sources = [torch.zeros(n, dtype=torch.uint8, device=device) for n in sizes]
+        self.uploaded, self.replayed = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self.downloads: list[Download] = []
+        self.tables: object = None
+        self.graph = torch.cuda.CUDAGraph()
+        stages(self.sources)  # fills tables and compiles kernels outside of the capture
+        torch.cuda.synchronize(device)
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode='thread_local'):
+            self.parts = stages(self.sources)
