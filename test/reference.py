@@ -331,3 +331,30 @@ def _between(values_HW: npt.NDArray[np.generic], row: float, column: float) -> f
         for i, row_weight in _two_nearest(row, values_HW.shape[0])
         for j, column_weight in _two_nearest(column, values_HW.shape[1])
     )
+
+
+# --- backends: boxes -----------------------------------------------------------------------------
+
+
+def suppress(
+    boxes: npt.NDArray[np.generic],
+    scores: npt.NDArray[np.generic],
+    class_ids: npt.NDArray[np.generic],
+    iou_threshold: float,
+) -> list[int]:
+    """Non-maximum suppression: indices of the boxes that stay, the surest first."""
+    kept: list[int] = []
+    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
+        same_class = [k for k in kept if class_ids[k] == class_ids[i]]
+        if all(box_iou(boxes[k], boxes[i]) <= iou_threshold for k in same_class):
+            kept.append(i)
+    return kept
+
+
+def box_iou(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> float:
+    """Intersection over union of two boxes of left, top, right and bottom edges."""
+    width = max(0.0, float(min(a[2], b[2]) - max(a[0], b[0])))
+    height = max(0.0, float(min(a[3], b[3]) - max(a[1], b[1])))
+    areas = [max(0.0, float(x[2] - x[0])) * max(0.0, float(x[3] - x[1])) for x in (a, b)]
+    union = sum(areas) - width * height
+    return width * height / union if union > 0 else 0.0

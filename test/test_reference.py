@@ -148,3 +148,35 @@ def test_sample_grid_leaves_padding_out():
 def test_mean_iou():
     labels, truth = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     assert reference.mean_iou(labels, truth, [0, 1, 2]) == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_own_pixels():
+    # Two masks over a row of four pixels; the second is surer, its box spares the last pixel.
+    masks = np.array([[[1.0, 1.0, 1.0, -1.0]], [[-1.0, 1.0, 1.0, 1.0]]])
+    boxes = [(0.0, 0.0, 4.0, 1.0), (0.0, 0.0, 3.0, 1.0)]
+    view = ((1, 4), (1, 4), (0, 0), (1, 4))
+    assert reference.own_pixels(masks, [0.5, 0.6], None, *view).tolist() == [[1, 2, 2, 2]]
+    assert reference.own_pixels(masks, [0.6, 0.5], None, *view).tolist() == [[1, 1, 1, 2]]
+    assert reference.own_pixels(masks, [0.5, 0.6], boxes, *view).tolist() == [[1, 2, 2, 0]]
+    # A mask of two samples tiles the middle two pixels.
+    tiled = reference.own_pixels(
+        np.array([[[1.0, -1.0]]]), [0.5], [(1.0, 0.0, 3.0, 1.0)], *view, masks_tile_boxes=True
+    )
+    assert tiled.tolist() == [[0, 1, 0, 0]]
+
+
+def test_share_pixels():
+    # Sigmoids of 0 and of +-9 are one half and nearly 1 and 0.
+    masks = np.array([[[9.0, 9.0, -9.0, -9.0]], [[-9.0, 9.0, 9.0, 0.0]]])
+    view = ((1, 4), (1, 4), (0, 0), (1, 4))
+    # The first keeps one of its two pixels.
+    assert reference.share_pixels(masks, [0.8, 0.9], 0.4, *view).tolist() == [[1, 2, 2, 2]]
+    assert reference.share_pixels(masks, [0.8, 0.9], 0.5, *view).tolist() == [[0, 2, 2, 2]]
+
+
+def test_suppress():
+    boxes = np.array([[0, 0, 4, 1], [1, 0, 5, 1], [0, 0, 4, 1], [8, 0, 9, 1]])
+    scores, class_ids = np.array([0.5, 0.9, 0.8, 0.7]), np.array([0, 0, 1, 0])
+    assert reference.box_iou(boxes[0], boxes[1]) == pytest.approx(3 / 5)
+    assert reference.suppress(boxes, scores, class_ids, 0.59) == [1, 2, 3]
+    assert reference.suppress(boxes, scores, class_ids, 0.61) == [1, 2, 3, 0]

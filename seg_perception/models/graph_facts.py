@@ -1,7 +1,8 @@
 """What a model file says about itself, for a card or for the template of one.
 
 A graph knows its shapes. It does not know which mean and std its images need, so a card cannot
-be made of shapes alone; only a card that the file carries is taken as one.
+be made of shapes alone; only a card that the file carries is taken as one, and what an exporter
+with one way of feeding its models says (`yolo_export`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from seg_perception.models.card import (
     WeightsFormat,
     card_from_mapping,
 )
+from seg_perception.models.yolo_export import card_of_export, is_yolo_export
 
 CARD_KEY = 'seg_perception_card'
 """Key of the ONNX metadata that holds a card's YAML text."""
@@ -42,6 +44,7 @@ class GraphFacts:
             cannot be told apart).
         class_names: from the file's metadata, () where it has none.
         card: the card that the file carries.
+        inspected: the card that can be made of the file's metadata.
     """
 
     input_hw: tuple[int, int] | None = None
@@ -49,6 +52,7 @@ class GraphFacts:
     kind: str = ''
     class_names: tuple[str, ...] = ()
     card: ModelCard | None = None
+    inspected: ModelCard | None = None
 
     @property
     def unknown(self) -> str:
@@ -139,14 +143,22 @@ def _onnx_facts(path: Path) -> GraphFacts:
     except Exception as error:
         raise WeightsError(f'{path}: is not a valid ONNX model: {str(error)[:300]}') from error
     metadata = dict(session.get_modelmeta().custom_metadata_map)
-    image, output = session.get_inputs()[0], session.get_outputs()[0]
+    image, outputs = session.get_inputs()[0], session.get_outputs()
+    output = outputs[0]
     channels_last = len(image.shape) == 4 and image.shape[3] == 3 and image.shape[1] != 3
+    input_hw = _sides(image.shape[1:3] if channels_last else image.shape[2:4])
+    names = _class_names(metadata.get('names', ''))
+    inspected = None
+    if CARD_KEY not in metadata and is_yolo_export(metadata):
+        shapes = [output.shape for output in outputs]
+        inspected = card_of_export(path, metadata, names, input_hw, shapes)
     return GraphFacts(
-        input_hw=_sides(image.shape[1:3] if channels_last else image.shape[2:4]),
+        input_hw=input_hw,
         num_classes=_channels(output.shape, 1 if not channels_last else 3),
         kind='labels' if 'int' in output.type else '',
-        class_names=_class_names(metadata.get('names', '')),
+        class_names=names,
         card=_carried_card(path, metadata[CARD_KEY]) if CARD_KEY in metadata else None,
+        inspected=inspected,
     )
 
 

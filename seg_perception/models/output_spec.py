@@ -18,6 +18,9 @@ Kinds that have to be decoded, with all tensors of the graph in this order:
 - ``queries``: class logits (B, Q, C + 1), the last for "no object", and mask logits (B, Q, H, W),
   as Mask2Former, MaskFormer, OneFormer and EoMT give them. Options: ``task``,
   ``score_threshold``, ``overlap_threshold``, ``max_objects``, ``thing_classes``, ``mask_hw``.
+- ``yolo_seg``: boxes with mask coefficients, and mask prototypes (B, M, H, W), as YOLO
+  segmentation models are exported; see ``backends.decoders.yolo_seg``. Options:
+  ``score_threshold``, ``iou_threshold``, ``max_objects``.
 - ``detections``: per image boxes (N, 4), class ids (N), scores (N) and mask probabilities
   (N, 1, H, W), as torchvision's Mask R-CNN gives them. Options: ``masks``, ``score_threshold``,
   ``max_objects``.
@@ -34,7 +37,7 @@ from typing import Literal, cast, get_args
 from seg_perception.models.card_fields import Fields, check_choice, fail
 from seg_perception.structures import MAX_OBJECTS
 
-OutputKind = Literal['logits', 'probabilities', 'labels', 'queries', 'detections']
+OutputKind = Literal['logits', 'probabilities', 'labels', 'queries', 'yolo_seg', 'detections']
 Task = Literal['semantic', 'instance', 'panoptic']
 MaskExtent = Literal['image', 'box']
 
@@ -50,6 +53,7 @@ OPTIONS_BY_KIND: Mapping[str, frozenset[str]] = MappingProxyType(
                 'mask_hw',
             }
         ),
+        'yolo_seg': frozenset({'score_threshold', 'iou_threshold', 'max_objects'}),
         'detections': frozenset({'masks', 'score_threshold', 'max_objects'}),
     }
 )
@@ -64,6 +68,8 @@ class DecodingOptions:
         task: ``semantic`` (a class for every pixel), ``instance`` (objects) or ``panoptic``
             (both).
         score_threshold: objects less sure than this are left out, 0 to 1.
+        iou_threshold: of boxes of one class that overlap by more than this share of their union
+            the surest is kept, where the graph has not seen to that.
         overlap_threshold: panoptic segments that keep less than this share of their own mask,
             once the pixels are shared out, are left out.
         max_objects: how many are kept at most, the surest first.
@@ -78,6 +84,7 @@ class DecodingOptions:
 
     task: Task = 'semantic'
     score_threshold: float = 0.5
+    iou_threshold: float = 0.7
     overlap_threshold: float = 0.8
     max_objects: int = 100
     thing_classes: tuple[str, ...] = ()
@@ -88,7 +95,7 @@ class DecodingOptions:
         where = 'output.options'
         check_choice(f'{where}.task', self.task, get_args(Task))
         check_choice(f'{where}.masks', self.masks, get_args(MaskExtent))
-        for name in ('score_threshold', 'overlap_threshold'):
+        for name in ('score_threshold', 'iou_threshold', 'overlap_threshold'):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 fail(f'{where}.{name}', 'a number of 0 to 1', value)
@@ -166,6 +173,7 @@ def read_output_spec(section: Fields) -> OutputSpec:
         options=DecodingOptions(
             task=cast(Task, options.text('task', default.task)),
             score_threshold=options.number('score_threshold', default.score_threshold),
+            iou_threshold=options.number('iou_threshold', default.iou_threshold),
             overlap_threshold=options.number('overlap_threshold', default.overlap_threshold),
             max_objects=cast(int, options.integer('max_objects', default.max_objects)),
             thing_classes=options.texts('thing_classes', ()),

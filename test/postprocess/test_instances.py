@@ -141,6 +141,15 @@ def test_labels_and_confidence_are_the_owners() -> None:
     assert unsure.confidence_YX is None
 
 
+def test_stuff_has_labels_but_is_no_object() -> None:
+    sampler, _ = sampler_of((1, 4), (1, 4), (1, 4))
+    masks = np.array([[[9.0, 9.0, -9.0, -9.0]], [[-9.0, -9.0, 9.0, 9.0]]])
+    output = found(masks, [0.9, 0.8], class_ids=[2, 0], is_panoptic=True)
+    labeled = label_objects(output, sampler, CLASSES, thing_ids=[0, 1])
+    assert labeled.labels_YX.tolist() == [[2, 2, 0, 0]]
+    assert labeled.owners_YX.tolist() == [[0, 0, 2, 2]]
+
+
 def test_no_objects_are_an_image_of_nothing() -> None:
     sampler, _ = sampler_of((4, 4), (3, 5))
     for boxes, options in (

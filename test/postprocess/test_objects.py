@@ -14,7 +14,12 @@ from hypothesis.extra.numpy import arrays
 
 from seg_perception.errors import ConfigurationError, InputError
 from seg_perception.pipeline import Segmenter
-from seg_perception.postprocess import find_objects, objects_from_masks
+from seg_perception.postprocess import (
+    find_objects,
+    objects_from_masks,
+    objects_of_owners,
+    select_objects,
+)
 from seg_perception.sources.stills import read_image
 from seg_perception.structures import ClassTable, Objects, Segmentation
 
@@ -332,3 +337,33 @@ def test_objects_of_photographs():
     assert len(ious) == 12
     assert np.mean(list(ious.values())) > 0.37, ious
     assert min(ious[key] for key in APART) > 0.78, ious
+
+
+def test_selected_objects():
+    owners_YX = np.array([[1, 1, 1, 2, 2], [3, 3, 4, 4, 0]], np.uint16)
+    objects = objects_of_owners(owners_YX, [1, 2, 0, 4], [0.9, 0.8, 0.7, 0.6])
+    assert [(item.id, item.class_id, item.area_px) for item in objects.items] == [
+        (1, 1, 3),
+        (2, 2, 2),
+        (3, 0, 2),
+        (4, 4, 2),
+    ]
+
+    def selected(*args, **options):
+        chosen = select_objects(objects, CLASSES, *args, **{'min_area_px': 1} | options)
+        for item in chosen.items:
+            assert np.count_nonzero(chosen.instances_YX == item.id) == item.area_px
+        return chosen.instances_YX.tolist(), [(i.id, i.class_id, i.score) for i in chosen.items]
+
+    assert selected() == (  # all but background
+        [[1, 1, 1, 2, 2], [0, 0, 3, 3, 0]],
+        [(1, 1, 0.9), (2, 2, 0.8), (3, 4, 0.6)],
+    )
+    assert selected([2, 4])[1] == [(1, 2, 0.8), (2, 4, 0.6)]
+    assert selected(min_area_px=3) == ([[1, 1, 1, 0, 0], [0] * 5], [(1, 1, 0.9)])
+    assert selected(max_objects=2)[1] == [(1, 1, 0.9), (2, 2, 0.8)]
+    assert selected(min_area_px=9) == ([[0] * 5] * 2, [])
+    with pytest.raises(ConfigurationError, match='background'):
+        selected([0])
+    only = objects_of_owners(owners_YX[:, :3] % 3, [1, 2], [0.9, 0.8])
+    assert select_objects(only, CLASSES, min_area_px=1) is only

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from seg_perception.backends.decoders import detections, queries
+from seg_perception.backends.decoders import detections, queries, yolo_seg
 from seg_perception.backends.protocol import ModelOutput
 from seg_perception.models.card import ModelCard
 from seg_perception.models.output_spec import OutputKind
@@ -22,6 +22,7 @@ not what the card says."""
 
 DECODERS: Mapping[OutputKind, Decoder] = {
     'queries': queries.decode,
+    'yolo_seg': yolo_seg.decode,
     'detections': detections.decode,
 }
 """Decoder by the card's ``output.kind``; other kinds are one tensor that needs none."""

@@ -25,7 +25,8 @@ def card_of(model: str) -> ModelCard:
 
     Looked for beside the file (same name with ``.yaml``, else ``card.yaml``), in the metadata of
     an ONNX file (``seg_perception_card``), and in the catalog, by the file's SHA-256. Its
-    ``weights.uri`` becomes the file; its hash, where the card has one, still holds.
+    ``weights.uri`` becomes the file; its hash, where the card has one, still holds. An ONNX file
+    whose exporter says enough (YOLO segmentation) needs none.
 
     Raises:
         ModelCardError: the card is wrong, or there is none; the message then shows the card to
@@ -44,6 +45,8 @@ def card_of(model: str) -> ModelCard:
         return _with_file(facts.card, path, weights_format)
     if (known := _known_by_hash(path, weights_format)) is not None:
         return _with_file(known, path, weights_format)
+    if facts.inspected is not None:
+        return facts.inspected
     raise ModelCardError(
         f'{path}: expected a model card at {beside}, found none; nothing in the file says '
         f'{facts.unknown}. Write it, replacing each ???:\n\n{facts.template(path, weights_format)}'
