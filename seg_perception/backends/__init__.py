@@ -18,6 +18,7 @@ from seg_perception.backends.protocol import (
     RunOptions,
     Switch,
 )
+from seg_perception.backends.selection import load_quickest
 from seg_perception.models.card import ModelCard
 from seg_perception.models.weights import Progress, fetch_weights
 
@@ -67,9 +68,11 @@ def load_backend(
     options = options or RunOptions()
     # what is not there is told before any download
     select_device(options.device)
-    engine = select_engine(card, options)
+    engine = None if options.engine == 'auto' else select_engine(card, options)
     verified = fetch_weights(
         card.weights, card.base_dir, cache_dir, weights_path=weights_path, progress=progress
     )
-    options = dataclasses.replace(options, engine=engine.name)
-    return engine.load(card, verified, options, EngineCache(cache_dir))
+    cache = EngineCache(cache_dir)
+    if engine is None:
+        return load_quickest(card, verified, options, cache)
+    return engine.load(card, verified, dataclasses.replace(options, engine=engine.name), cache)

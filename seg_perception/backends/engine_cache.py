@@ -58,7 +58,20 @@ class EngineCache:
         """Where the entry of these facts is kept, whether it is there or not."""
         text = json.dumps(facts, sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()[:20]
-        return self.root / f'{re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:80]}-{digest}'
+        return self.root / f'{_as_file_name(name)}-{digest}'
+
+    def has_any(self, name: str) -> bool:
+        """Whether there is an entry of a name for any facts, whole or not."""
+        return any(self.root.glob(f'{_as_file_name(name)}-*'))
+
+    def problem(self) -> str:
+        """Why nothing can be kept, '' where it can."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                return ''
+        except OSError as error:
+            return f'{self.root} cannot be written: {error}'
 
     def find(self, name: str, facts: Mapping[str, object]) -> CacheEntry | None:
         """The entry of these facts where it is there and whole; a damaged one is removed."""
@@ -104,6 +117,10 @@ class EngineCache:
     def forget(self, entry: CacheEntry) -> None:
         """Removes an entry that turned out to be unusable."""
         shutil.rmtree(entry.folder, ignore_errors=True)
+
+
+def _as_file_name(name: str) -> str:
+    return re.sub(r'[^A-Za-z0-9._+-]', '_', name)[:80]
 
 
 def _write(folder: Path, make: Make, facts: Mapping[str, object]) -> dict[str, Any]:

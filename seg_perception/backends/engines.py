@@ -16,7 +16,7 @@ from seg_perception.backends import litert, onnx_runtime, openvino_runtime, torc
 from seg_perception.backends.engine_cache import EngineCache
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.protocol import Backend, EngineName, RunOptions
-from seg_perception.backends.torch_aot import AheadCompiler
+from seg_perception.backends.torch_aot import AheadCompiler, package_name
 from seg_perception.errors import ConfigurationError, MissingExtraError, SegPerceptionError
 from seg_perception.models.card import ModelCard
 
@@ -92,6 +92,15 @@ def load_torch(
 def load_aot(card: ModelCard, path: Path, options: RunOptions, cache: EngineCache) -> Backend:
     """Loads the torch network of a file and runs the package that is compiled of it."""
     return load_torch(AheadCompiler(card, path, cache).prepare, card, path, options, cache)
+
+
+def is_compiled(card: ModelCard, path: Path, options: RunOptions, cache: EngineCache) -> bool:
+    """Whether `load_aot` would find the package in the cache, and so be quick."""
+    if card.weights.format not in NETWORKS or not cache.has_any(package_name(card)):
+        return False
+    network = NETWORKS[card.weights.format](card, path, options)
+    placed = torch_eager.place(network, card, options)
+    return AheadCompiler(card, path, cache).is_cached(*placed)
 
 
 ENGINES: Mapping[str, Engine] = {
@@ -179,14 +188,14 @@ def native_engine(weights_format: str) -> Engine:
 
 
 def select_engine(card: ModelCard, options: RunOptions) -> Engine:
-    """The engine that the options ask for.
+    """The engine that the options ask for, by name or as the native one.
 
     Raises:
         ConfigurationError: it does not run the model's format, or something is missing.
         MissingExtraError: its library is not installed.
     """
     weights_format = card.weights.format
-    if options.engine in ('native', 'auto'):
+    if options.engine == 'native':
         engine = native_engine(weights_format)
     else:
         engine = ENGINES[options.engine]

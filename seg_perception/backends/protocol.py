@@ -47,7 +47,8 @@ class RunOptions:
             that carry their own precision accept ``auto`` and the one they have.
         engine: what runs the model, a name of ``backends.ENGINES``. ``native`` is the one that
             the file's format is made for: ``eager`` for torch networks, ``onnxruntime`` for
-            ``.onnx``, ``litert`` for ``.tflite``.
+            ``.onnx``, ``litert`` for ``.tflite``. ``auto`` is the quickest of those that are
+            installed, measured once per machine and model, see ``backends.selection``.
         channels_last: memory layout of torch networks; ``auto`` is on.
         num_threads: CPU threads of one inference; 0 leaves the library's default. For torch
             this is a setting of the whole process.

@@ -22,6 +22,11 @@ from seg_perception.models.card import ModelCard
 _PACKAGE = 'model.pt2'
 
 
+def package_name(card: ModelCard) -> str:
+    """What a model's packages are called in the cache."""
+    return f'{card.name}-aot'
+
+
 class AheadCompiler:
     """Makes compiled packages of a model's network; `prepare` is for `TorchBackend`.
 
@@ -35,7 +40,7 @@ class AheadCompiler:
         self._card = card
         self._path = path
         self._cache = cache
-        self._name = f'{card.name}-aot'
+        self._name = package_name(card)
 
     def is_cached(self, network: torch.nn.Module, placement: Placement) -> bool:
         """Whether `prepare` would find the package compiled."""

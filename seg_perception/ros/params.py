@@ -134,7 +134,7 @@ class Parameters:
     engine: str = option(
         'native',
         'What runs the model; native is the one that its format is made for: eager torch, '
-        'onnxruntime or litert.',
+        'onnxruntime or litert; auto measures what is installed once and keeps the quickest.',
         choices=get_args(EngineName),
         is_swapped=True,
     )
