@@ -182,6 +182,48 @@ def resize_area(image: npt.NDArray[np.generic], height: int, width: int) -> Arra
     return result
 
 
+def resize_antialias(
+    image: npt.NDArray[np.generic], height: int, width: int, is_bicubic: bool
+) -> Array:
+    """As PIL resizes: a triangle or a cubic kernel, widened by as much as the image shrinks.
+
+    Columns come first. Source pixels outside of the image do not count, and both steps end within
+    0..255.
+    """
+    on_its_side = image.astype(np.float64).transpose(1, 0, 2)
+    columns = _resize_axis_antialias(on_its_side, width, is_bicubic).transpose(1, 0, 2)
+    return _resize_axis_antialias(columns, height, is_bicubic)
+
+
+def _resize_axis_antialias(image: Array, size: int, is_bicubic: bool) -> Array:
+    scale = len(image) / size
+    width = max(scale, 1.0)
+    result = np.zeros((size, *image.shape[1:]))
+    for i in range(size):
+        center = (i + 0.5) * scale
+        total = 0.0
+        for pixel in range(len(image)):
+            x = abs((pixel + 0.5 - center) / width)
+            if is_bicubic and x < 1:
+                weight = 1.5 * x**3 - 2.5 * x**2 + 1
+            elif is_bicubic and x < 2:
+                weight = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+            else:
+                weight = 0.0 if is_bicubic else max(0.0, 1 - x)
+            result[i] += weight * image[pixel]
+            total += weight
+        result[i] /= total
+    return np.clip(result, 0, 255)
+
+
+RESIZE = {
+    'bilinear': resize_bilinear,
+    'area': resize_area,
+    'antialias_bilinear': lambda image, h, w: resize_antialias(image, h, w, is_bicubic=False),
+    'antialias_bicubic': lambda image, h, w: resize_antialias(image, h, w, is_bicubic=True),
+}
+
+
 def preprocess(
     rgb: npt.NDArray[np.uint8],
     content_hw: tuple[int, int],
@@ -190,17 +232,18 @@ def preprocess(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     is_bgr: bool = False,
-    is_area: bool = False,
+    interpolation: str = 'bilinear',
 ) -> Array:
     """What the network should get, (3, H, W); mean and std in the network's channel order."""
-    resize = resize_area if is_area else resize_bilinear
-    content = resize(rgb[..., ::-1] if is_bgr else rgb, *content_hw)
+    content = RESIZE[interpolation](rgb[..., ::-1] if is_bgr else rgb, *content_hw)
     result = np.zeros((3, *input_hw))
     for c in range(3):
         for i in range(content_hw[0]):
             for j in range(content_hw[1]):
                 value = (content[i, j, c] - mean[c]) / std[c]
-                result[c, offset_yx[0] + i, offset_yx[1] + j] = value
+                row, column = offset_yx[0] + i, offset_yx[1] + j
+                if 0 <= row < input_hw[0] and 0 <= column < input_hw[1]:
+                    result[c, row, column] = value
     return result
 
 

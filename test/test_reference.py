@@ -117,6 +117,19 @@ def test_resize_area():
     assert reference.resize_area(image, 1, 2).ravel().tolist() == pytest.approx([30, 50])
 
 
+def test_resize_antialias():
+    image = np.array([[[0], [20], [60], [80]]])
+    bilinear = reference.resize_antialias(image, 1, 2, is_bicubic=False).ravel()
+    # centre 1, width 2: weights .75 .75 .25 of 0, 20, 60; and mirrored
+    assert bilinear.tolist() == pytest.approx([30 / 1.75, 80 - 30 / 1.75])
+    step = np.array([[[0], [0], [255], [255]]])
+    bicubic = reference.resize_antialias(step, 1, 8, is_bicubic=True).ravel()
+    assert (bicubic[0], bicubic[-1]) == (0, 255)  # beyond both ends, clipped
+    assert bicubic[3] == pytest.approx(255 - bicubic[4])
+    same = reference.resize_antialias(image, 1, 4, is_bicubic=True).ravel()
+    assert same.tolist() == pytest.approx([0, 20, 60, 80])
+
+
 def test_preprocess():
     rgb = np.array([[[10, 20, 30]]], np.uint8)
     result = reference.preprocess(

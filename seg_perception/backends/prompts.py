@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_perception.errors import PromptError
-from seg_perception.imaging.preprocess import ResizeGeometry
+from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.models.nets.prompted import BESIDE, BOTTOM_RIGHT, NOT_A_POINT, ON, TOP_LEFT
 from seg_perception.structures import ClassTable, Prompt
 

@@ -15,7 +15,8 @@ import torch
 from seg_perception.backends import RunOptions, load_backend
 from seg_perception.errors import InferenceError
 from seg_perception.imaging import decode
-from seg_perception.imaging.preprocess import Preprocessor, ResizeGeometry
+from seg_perception.imaging.preprocess import Preprocessor
+from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.models import ModelCard
 from seg_perception.structures import CompressedFrame, Frame
 
@@ -51,10 +52,11 @@ class BareModel:
             spec.mean_rgb,
             spec.std_rgb,
             'rgb',
-            spec.multiple_of if spec.resize == 'fit' else 1,
+            spec.multiple,
             self._backend.device,
             self._backend.dtype,
             self._backend.channels_last,
+            interpolation=spec.interpolation,
         )
 
     def prepare(self, image: Frame | CompressedFrame) -> tuple[torch.Tensor, ResizeGeometry]:

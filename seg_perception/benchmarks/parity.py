@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_perception.errors import SegPerceptionError
-from seg_perception.imaging.preprocess import ResizeGeometry
+from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.structures import Labels
 
 Array = npt.NDArray[np.float64]

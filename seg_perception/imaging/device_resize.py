@@ -7,13 +7,15 @@ host and torch's operations do the rest.
 Shape suffixes: C channels, H/W content of the network input, Y/X source pixels, S channels of
 the source (1, 3 or 4), K taps.
 
-The same geometry and weights as OpenCV's INTER_LINEAR and INTER_AREA, computed in float32 and
-not rounded to whole grey levels in between, so it agrees with the CPU path to one grey level.
+The same geometry and weights as the CPU path's (OpenCV's INTER_LINEAR and INTER_AREA, torch's and
+PIL's antialiased resizing), computed in float32 and not rounded to whole grey levels in between,
+so both agree to one grey level.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,23 +23,25 @@ import torch
 
 from seg_perception.imaging.convert import flat_bytes, to_uint8
 from seg_perception.imaging.encodings import ENCODINGS, Layout
+from seg_perception.imaging.resize_plan import Interpolation
 from seg_perception.structures import U8, Frame
 
 _MAX_PLANS = 32
 
+Weights = npt.NDArray[np.float64]
 Taps = tuple[torch.Tensor, torch.Tensor]
 """Indices (int32) and weights (float32) of the source pixels of each target pixel, (N, K)."""
 
 
 def taps(
-    num_source: int, num_target: int, is_area: bool
+    num_source: int, num_target: int, interpolation: Interpolation
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Which source pixels make up each target pixel along one axis, and with what weight.
 
     Args:
         num_source: pixels along the axis of the source.
         num_target: pixels along the axis of the target.
-        is_area: average everything under the target pixel instead of the two nearest centres.
+        interpolation: see ``Preprocessor``.
 
     Returns:
         Indices and weights, both (num_target, num_taps). The weights of a target pixel sum to 1;
@@ -45,19 +49,46 @@ def taps(
     """
     scale = num_source / num_target
     target = np.arange(num_target, dtype=np.float64)
-    if is_area:
+    if interpolation == 'area':
         start, stop = target * scale, (target + 1.0) * scale
         first = np.floor(start)
         index = first[:, None] + np.arange(int(np.ceil(scale)) + 1)
         overlap = np.minimum(index + 1.0, stop[:, None]) - np.maximum(index, start[:, None])
         weight = np.maximum(overlap, 0.0) / scale
-    else:
+    elif interpolation == 'bilinear':
         center = (target + 0.5) * scale - 0.5
         index = np.floor(center)[:, None] + np.arange(2)
         fraction = center - np.floor(center)
         weight = np.stack([1.0 - fraction, fraction], axis=1)
+    else:  # a kernel as wide as a target pixel, or as a source pixel where that is wider
+        radius, kernel = _KERNELS[interpolation]
+        width = max(scale, 1.0)
+        center = (target + 0.5) * scale - 0.5
+        index = np.floor(center - radius * width)[:, None]
+        index = index + np.arange(int(np.ceil(2.0 * radius * width)) + 2)
+        weight = kernel((index - center[:, None]) / width)
+        weight *= (index >= 0) & (index < num_source)  # outside there is nothing to average
     inside = np.clip(index, 0, num_source - 1).astype(np.int64)
     return inside, (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _triangle(x: Weights) -> Weights:
+    return np.maximum(1.0 - np.abs(x), 0.0)
+
+
+def _cubic(x: Weights) -> Weights:
+    """Keys' kernel with a = -1/2, as PIL and torch have it for antialiased resizing."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+_KERNELS: dict[str, tuple[float, Callable[[Weights], Weights]]] = {
+    'antialias_bilinear': (1.0, _triangle),
+    'antialias_bicubic': (2.0, _cubic),
+}
+"""Where a kernel ends, and its value at a distance."""
 
 
 class DeviceResizer:
@@ -69,7 +100,7 @@ class DeviceResizer:
         target: ``Layout.RGB`` or ``Layout.BGR``, the channel order wanted.
         gain_C: per channel of the target.
         bias_C: per channel of the target; the result is ``pixel * gain + bias``.
-        is_area: interpolation where the image shrinks, see ``Preprocessor``.
+        interpolation: see ``Preprocessor``.
     """
 
     def __init__(
@@ -78,14 +109,14 @@ class DeviceResizer:
         target: Layout,
         gain_C: npt.NDArray[np.float32],
         bias_C: npt.NDArray[np.float32],
-        is_area: bool,
+        interpolation: Interpolation,
     ) -> None:
         self._device = device
         self._target = target
-        self._is_area = is_area
+        self._interpolation: Interpolation = interpolation
         self._gain_C = torch.tensor(gain_C, device=device)
         self._bias_C = torch.tensor(bias_C, device=device)
-        self._taps: dict[tuple[int, int, bool], Taps] = {}
+        self._taps: dict[tuple[int, int, Interpolation], Taps] = {}
         self.is_fused = device.type == 'cuda' and importlib.util.find_spec('triton') is not None
         self._uploads: torch.cuda.Stream | None = None
 
@@ -94,9 +125,14 @@ class DeviceResizer:
         return self.is_fused and ENCODINGS[encoding].bits == 8
 
     def fill(
-        self, content_CHW: torch.Tensor, frame: Frame, source: torch.Tensor | None = None
+        self,
+        content_CHW: torch.Tensor,
+        frame: Frame,
+        resized_hw: tuple[int, int],
+        seen: tuple[slice, slice],
+        source: torch.Tensor | None = None,
     ) -> None:
-        """Writes one image over the content of an input.
+        """Writes one image, or a part of it, over the content of an input.
 
         On CUDA this only enqueues work on the current stream; the frame's bytes are free on
         return.
@@ -104,12 +140,16 @@ class DeviceResizer:
         Args:
             content_CHW: the target on the device, any strides, any floating dtype.
             frame: checked by ``check_frame``.
+            resized_hw: size that the whole image is resized to.
+            seen: rows and columns of that which the target shows.
             source: its bytes, if they are on the device already; for what it `can_read`.
         """
-        height, width = content_CHW.shape[1:]
-        is_area = self._is_area and height <= frame.height and width <= frame.width
-        taps_y = self._taps_of(frame.height, height, is_area)
-        taps_x = self._taps_of(frame.width, width, is_area)
+        height, width = resized_hw
+        interpolation = self._interpolation
+        if interpolation == 'area' and (height > frame.height or width > frame.width):
+            interpolation = 'bilinear'
+        taps_y = self._taps_of(frame.height, height, interpolation, seen[0])
+        taps_x = self._taps_of(frame.width, width, interpolation, seen[1])
         if self.can_read(frame.encoding):
             from seg_perception.imaging import triton_resize
 
@@ -128,8 +168,8 @@ class DeviceResizer:
             frame, prefer=self._target, max_pixels=frame.height * frame.width
         )
         source_YXS = self._upload(pixels if pixels.ndim == 3 else pixels[..., None])
-        rows_HXS = _blended(source_YXS, 0, taps_y)
-        small_CHW = _blended(rows_HXS, 1, taps_x).permute(2, 0, 1)
+        columns_YWS = _blended(source_YXS, 1, taps_x)
+        small_CHW = _blended(columns_YWS, 0, taps_y).permute(2, 0, 1)
         if layout is Layout.MONO:
             small_CHW = small_CHW.expand(3, -1, -1)
         else:
@@ -144,17 +184,20 @@ class DeviceResizer:
         """What is kept on the device from image to image."""
         return list(self._taps.values())
 
-    def _taps_of(self, num_source: int, num_target: int, is_area: bool) -> Taps:
-        key = (num_source, num_target, is_area)
+    def _taps_of(
+        self, num_source: int, num_target: int, interpolation: Interpolation, seen: slice
+    ) -> Taps:
+        key = (num_source, num_target, interpolation)
         if key not in self._taps:
-            index, weight = taps(num_source, num_target, is_area)
+            index, weight = taps(num_source, num_target, interpolation)
             if len(self._taps) >= _MAX_PLANS:
                 del self._taps[next(iter(self._taps))]
             self._taps[key] = (
                 torch.tensor(index, dtype=torch.int32, device=self._device),
                 torch.tensor(weight, device=self._device),
             )
-        return self._taps[key]
+        index_NK, weight_NK = self._taps[key]
+        return index_NK[seen], weight_NK[seen]
 
     def _upload(self, pixels: U8) -> torch.Tensor:
         """Copies an array to the device; ready for work on the current stream."""
@@ -183,4 +226,4 @@ def _blended(image: torch.Tensor, axis: int, taps_NK: Taps) -> torch.Tensor:
         part = image.index_select(axis, index_NK[:, tap]) * weight_NK[:, tap].view(shape)
         blended = part if blended is None else blended.add_(part)
     assert blended is not None  # there is always a tap
-    return blended
+    return blended.clamp_(0.0, 255.0)  # bicubic weights may lead outside

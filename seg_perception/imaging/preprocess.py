@@ -1,21 +1,16 @@
 """Frames to the batches a network eats: resize, colour order, normalise.
 
-Shape suffixes: B batch, C channels, H/W network input, Y/X source pixels.
-
-Everything here works on 8-bit pixels with half-pixel centres: pixel i covers [i, i + 1), its
-centre is i + 0.5, and resizing maps edges onto edges (OpenCV's, and torch's
-``align_corners=False``).
+Shape suffixes: B batch, C channels, S channels of the source, H/W network input, Y/X source
+pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from seg_perception.errors import ConfigurationError
@@ -27,146 +22,21 @@ from seg_perception.imaging.convert import (
 )
 from seg_perception.imaging.device_resize import DeviceResizer
 from seg_perception.imaging.encodings import Layout
+from seg_perception.imaging.resize_plan import (
+    Interpolation,
+    Placement,
+    ResizeGeometry,
+    ResizeMode,
+    plan_resize,
+)
 from seg_perception.structures import U8, Frame
 
-ResizeMode = Literal['stretch', 'letterbox', 'fit']
-Interpolation = Literal['bilinear', 'area']
 ChannelOrder = Literal['rgb', 'bgr']
-Points = npt.NDArray[np.float64]
 
 # Batches are handed out from this many buffers in turn: one may still be read by the device or
 # the next stage while the next is filled.
 NUM_BUFFERS = 2
 _MAX_BUFFERED_SIZES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ResizeGeometry:
-    """How the pixels of a source image lie in the network's input.
-
-    The source is resized to ``content_hw`` and placed at ``offset_yx`` in an input of
-    ``input_hw``; what is left is padding.
-
-    Attributes:
-        source_hw: the image's size.
-        input_hw: the network's input, padding included.
-        content_hw: the resized image within it.
-        offset_yx: the content's top-left pixel within the input.
-    """
-
-    source_hw: tuple[int, int]
-    input_hw: tuple[int, int]
-    content_hw: tuple[int, int]
-    offset_yx: tuple[int, int]
-
-    @property
-    def scale_yx(self) -> tuple[float, float]:
-        """Input pixels per source pixel."""
-        return (
-            self.content_hw[0] / self.source_hw[0],
-            self.content_hw[1] / self.source_hw[1],
-        )
-
-    @property
-    def is_padded(self) -> bool:
-        """Whether any of the input is padding."""
-        return self.content_hw != self.input_hw
-
-    @property
-    def content_slices(self) -> tuple[slice, slice]:
-        """Rows and columns of the input that show the image: ``input_HW[content_slices]``."""
-        (height, width), (top, left) = self.content_hw, self.offset_yx
-        return slice(top, top + height), slice(left, left + width)
-
-    def source_to_input_xy(self, points_xy: npt.ArrayLike) -> Points:
-        """Maps points of the source to the input, exactly.
-
-        Args:
-            points_xy: shape (..., 2), x then y, in pixels; whole numbers are pixel centres.
-
-        Returns:
-            The same shape, float64, in input pixels with whole numbers at pixel centres.
-            Nothing is clipped.
-        """
-        scale_xy, offset_xy = self._scale_and_offset_xy()
-        return (np.asarray(points_xy, np.float64) + 0.5) * scale_xy - 0.5 + offset_xy
-
-    def input_to_source_xy(self, points_xy: npt.ArrayLike) -> Points:
-        """Maps points of the input to the source: the inverse of ``source_to_input_xy``."""
-        scale_xy, offset_xy = self._scale_and_offset_xy()
-        return (np.asarray(points_xy, np.float64) - offset_xy + 0.5) / scale_xy - 0.5
-
-    def _scale_and_offset_xy(self) -> tuple[Points, Points]:
-        return (
-            np.array(self.scale_yx[::-1], np.float64),
-            np.array(self.offset_yx[::-1], np.float64),
-        )
-
-
-def plan_resize(
-    source_hw: tuple[int, int],
-    size_hw: tuple[int, int],
-    mode: ResizeMode,
-    multiple_of: int = 1,
-) -> ResizeGeometry:
-    """Decides how an image is brought to the network's input.
-
-    - ``'stretch'``: to exactly ``size_hw``; the aspect ratio gives way.
-    - ``'letterbox'``: as large as fits into ``size_hw`` with its aspect ratio, sides rounded to
-      whole pixels, centred (the odd pixel goes below and right), the rest padded.
-    - ``'fit'``: as large as fits into ``size_hw`` with its aspect ratio, then each side rounded
-      to the nearest multiple of ``multiple_of``, at least one and at most what fits in
-      ``size_hw``; no padding, so the aspect ratio gives way by less than one multiple.
-
-    Args:
-        source_hw: the image's size in pixels.
-        size_hw: the input size the model's card asks for.
-        mode: see above.
-        multiple_of: what the sides of the input must be multiples of.
-
-    Raises:
-        ConfigurationError: an unknown mode, a size below 1, or a ``size_hw`` that
-            ``multiple_of`` rules out.
-    """
-    if min(*source_hw, *size_hw, multiple_of) < 1:
-        raise ConfigurationError(
-            f'expected sizes of at least 1, got source_hw {source_hw}, size_hw {size_hw}, '
-            f'multiple_of {multiple_of}'
-        )
-    if mode == 'fit':
-        content_hw = _fitted(source_hw, size_hw, multiple_of)
-        return ResizeGeometry(source_hw, content_hw, content_hw, (0, 0))
-    if mode not in ('stretch', 'letterbox'):
-        raise ConfigurationError(
-            f"expected resize mode 'stretch', 'letterbox' or 'fit', got {mode!r}"
-        )
-    if size_hw[0] % multiple_of or size_hw[1] % multiple_of:
-        raise ConfigurationError(
-            f'expected an input size with sides that are multiples of {multiple_of}, got '
-            f"{size_hw}: choose another size, or mode 'fit'"
-        )
-    if mode == 'stretch':
-        return ResizeGeometry(source_hw, size_hw, size_hw, (0, 0))
-    content_hw = _fitted(source_hw, size_hw, 1)
-    offset_yx = ((size_hw[0] - content_hw[0]) // 2, (size_hw[1] - content_hw[1]) // 2)
-    return ResizeGeometry(source_hw, size_hw, content_hw, offset_yx)
-
-
-def _fitted(
-    source_hw: tuple[int, int], size_hw: tuple[int, int], multiple_of: int
-) -> tuple[int, int]:
-    """The largest size of the source's shape within ``size_hw``, in whole multiples."""
-    # Integers throughout: the limiting side comes out exact, without floating-point rounding.
-    limited_by_height = size_hw[0] * source_hw[1] <= size_hw[1] * source_hw[0]
-    numerator, denominator = (
-        (size_hw[0], source_hw[0]) if limited_by_height else (size_hw[1], source_hw[1])
-    )
-    sides = []
-    for source, size in zip(source_hw, size_hw, strict=True):
-        unit = denominator * multiple_of
-        nearest = (2 * source * numerator + unit) // (2 * unit)
-        sides.append(multiple_of * max(1, min(nearest, size // multiple_of)))
-    return sides[0], sides[1]
 
 
 class Preprocessor:
@@ -183,18 +53,20 @@ class Preprocessor:
     for models trained on antialiased images (PIL, torchvision). Bilinear is the default because
     on the CPU area costs some ten times as much at ratios that are not whole (5.4 ms against
     0.5 ms of one x86 core for 1280x720 to 513x289; at whole ratios they cost the same).
+    ``'antialias_bilinear'`` and ``'antialias_bicubic'`` are PIL's filters, which torch and
+    torchvision call ``antialias=True``: what most models of transformers were trained with.
 
     Not thread-safe: one preprocessor belongs to one worker.
 
     Args:
-        size_hw, mode, multiple_of: see ``plan_resize``.
+        size_hw, mode, multiple_of, canvas_hw, placement: see ``plan_resize``.
         mean_C: per channel in ``channel_order``, in grey levels 0–255.
         std_C: the same, none 0.
         channel_order: ``'rgb'`` or ``'bgr'``, what the network was trained on.
         device: where the batch is wanted.
         dtype: float32, float16 or bfloat16. Normalisation is computed in float32.
         channels_last: memory format of the batch.
-        pad_C: what letterboxed inputs are padded with, like the mean; the mean where None.
+        pad_C: what is padded with, like the mean; the mean where None.
         interpolation: see above.
         max_pixels: bound on a frame's height * width.
 
@@ -216,9 +88,16 @@ class Preprocessor:
         *,
         pad_C: Sequence[float] | None = None,
         interpolation: Interpolation = 'bilinear',
+        canvas_hw: tuple[int, int] | None = None,
+        placement: Placement = 'center',
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
-        plan_resize((1, 1), size_hw, mode, multiple_of)  # raises on options that cannot work
+        self.size_hw = size_hw  # may be set to another size between frames
+        self._mode: ResizeMode = mode
+        self._multiple_of = multiple_of
+        self._canvas_hw = canvas_hw
+        self._placement: Placement = placement
+        self.plan((1, 1))  # raises on options that cannot work
         if len(mean_C) != 3 or len(std_C) != 3 or 0.0 in std_C:
             raise ConfigurationError(
                 f'expected a mean and a non-zero std for each of 3 channels, got {tuple(mean_C)} '
@@ -230,15 +109,13 @@ class Preprocessor:
             raise ConfigurationError(
                 f"expected channel_order 'rgb' or 'bgr', got {channel_order!r}"
             )
-        if interpolation not in ('bilinear', 'area'):
+        if interpolation not in get_args(Interpolation):
             raise ConfigurationError(
-                f"expected interpolation 'bilinear' or 'area', got {interpolation!r}"
+                f'expected an interpolation among {", ".join(get_args(Interpolation))}, got '
+                f'{interpolation!r}'
             )
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
             raise ConfigurationError(f'expected dtype float32, float16 or bfloat16, got {dtype}')
-        self.size_hw = size_hw
-        self.mode: ResizeMode = mode
-        self.multiple_of = multiple_of
         self.channel_order: ChannelOrder = channel_order
         self.device = torch.device(device)
         self.dtype = dtype
@@ -255,7 +132,7 @@ class Preprocessor:
         # A test sets this on a CPU, to compare the two ways.
         self._resizes_on_device = self.device.type == 'cuda'
         self._device_resizer = DeviceResizer(
-            self.device, self._layout, self._gain_C, self._bias_C, interpolation == 'area'
+            self.device, self._layout, self._gain_C, self._bias_C, interpolation
         )
         self._buffers: dict[tuple[int, int], list[torch.Tensor]] = {}
         self._scratch: U8 = np.empty(0, np.uint8)  # the frame in 8 bits, where it is not yet
@@ -268,7 +145,14 @@ class Preprocessor:
 
     def plan(self, source_hw: tuple[int, int]) -> ResizeGeometry:
         """How an image of this size will be resized."""
-        return plan_resize(source_hw, self.size_hw, self.mode, self.multiple_of)
+        return plan_resize(
+            source_hw,
+            self.size_hw,
+            self._mode,
+            self._multiple_of,
+            self._canvas_hw,
+            self._placement,
+        )
 
     def tables(self) -> list[object]:
         """What is kept on the device from frame to frame."""
@@ -350,19 +234,19 @@ class Preprocessor:
             input_CHW.copy_(self._padding_C11.expand_as(input_CHW))
         content_CHW = input_CHW[(slice(None), *geometry.content_slices)]
         if self._resizes_on_device:
-            self._device_resizer.fill(content_CHW, frame, source)
+            self._device_resizer.fill(
+                content_CHW, frame, geometry.content_hw, geometry.seen_slices, source
+            )
             return
         if self._scratch.size < frame.height * frame.width * 4:
             self._scratch = np.empty(frame.height * frame.width * 4, np.uint8)
         pixels, layout = to_uint8(
             frame, prefer=self._layout, max_pixels=self.max_pixels, scratch=self._scratch
         )
-        interpolation = cv2.INTER_LINEAR
-        if self.interpolation == 'area' and max(geometry.scale_yx) <= 1.0:
-            interpolation = cv2.INTER_AREA
         if geometry.content_hw != geometry.source_hw:
-            height, width = geometry.content_hw
-            pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation))
+            pixels = _resized(pixels, geometry, self.interpolation)
+        if geometry.is_cropped:
+            pixels = np.ascontiguousarray(pixels[geometry.seen_slices])
         self._normalise(swap_layout(pixels, layout, self._layout), content_CHW)
 
     def _normalise(self, pixels: U8, content_CHW: torch.Tensor) -> None:
@@ -388,3 +272,24 @@ class Preprocessor:
                 )
         if exact_CHW is not content_CHW:
             content_CHW.copy_(exact_CHW)
+
+
+def _resized(pixels: U8, geometry: ResizeGeometry, interpolation: Interpolation) -> U8:
+    """The whole image at the size of the content, (Y, X) or (Y, X, S)."""
+    height, width = geometry.content_hw
+    if interpolation in ('bilinear', 'area'):
+        is_area = interpolation == 'area' and max(geometry.scale_yx) <= 1.0
+        how = cv2.INTER_AREA if is_area else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), np.uint8)
+    # torch takes no arrays that cannot be written to, as messages' bytes are
+    writable = pixels if pixels.flags.writeable else pixels.copy()
+    image_YXS = torch.from_numpy(writable if pixels.ndim == 3 else writable[..., None])
+    resized_1SYX = torch.nn.functional.interpolate(
+        image_YXS.permute(2, 0, 1)[None],
+        (height, width),
+        mode='bicubic' if interpolation == 'antialias_bicubic' else 'bilinear',
+        align_corners=False,
+        antialias=True,
+    )
+    resized = resized_1SYX[0].permute(1, 2, 0).contiguous().numpy()
+    return np.asarray(resized if pixels.ndim == 3 else resized[..., 0], np.uint8)

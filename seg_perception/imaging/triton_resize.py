@@ -203,11 +203,12 @@ def _resize(
     for tap_y in range(num_taps_y):
         y = tl.load(index_y + row * num_taps_y + tap_y, mask=inside, other=0)
         along_y = tl.load(weight_y + row * num_taps_y + tap_y, mask=inside, other=0.0)
+        row_r = tl.zeros((BLOCK,), tl.float32)
+        row_g = tl.zeros((BLOCK,), tl.float32)
+        row_b = tl.zeros((BLOCK,), tl.float32)
         for tap_x in range(num_taps_x):
             x = tl.load(index_x + column * num_taps_x + tap_x, mask=inside, other=0)
-            weight = along_y * tl.load(
-                weight_x + column * num_taps_x + tap_x, mask=inside, other=0.0
-            )
+            weight = tl.load(weight_x + column * num_taps_x + tap_x, mask=inside, other=0.0)
             if MODE == 0:
                 at = source + y * step + x * num_channels
                 tap_r = tl.load(at + offset_0, mask=inside, other=0).to(tl.float32)
@@ -232,9 +233,16 @@ def _resize(
                 tap_r, tap_g, tap_b = _rgb_of_bayer(
                     source, y, x, num_rows, num_columns, step, red_yx, inside
                 )
-            r += weight * tap_r
-            g += weight * tap_g
-            b += weight * tap_b
+            row_r += weight * tap_r
+            row_g += weight * tap_g
+            row_b += weight * tap_b
+        # Bicubic weights may lead outside.
+        r += along_y * tl.minimum(tl.maximum(row_r, 0.0), 255.0)
+        g += along_y * tl.minimum(tl.maximum(row_g, 0.0), 255.0)
+        b += along_y * tl.minimum(tl.maximum(row_b, 0.0), 255.0)
+    r = tl.minimum(tl.maximum(r, 0.0), 255.0)
+    g = tl.minimum(tl.maximum(g, 0.0), 255.0)
+    b = tl.minimum(tl.maximum(b, 0.0), 255.0)
     if IS_BGR:
         r, b = b, r
     target += row * stride_h + column * stride_w

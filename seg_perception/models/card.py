@@ -15,14 +15,11 @@
       format: safetensors                        # optional where the uri's suffix says it
       key_map: {backbone.: encoder.}             # optional: key prefixes in the file -> in the net
       drop_prefixes: [aux_classifier.]           # optional: keys of the file to leave out
-    input:
+    input:                                       # more fields: input_spec
       size_hw: [513, 513]
-      resize: letterbox                          # stretch, letterbox or fit
-      multiple_of: 1                             # optional, for fit
+      resize: letterbox                          # stretch, letterbox, fit or shortest_edge
       mean_rgb: [127.5, 127.5, 127.5]            # in pixel units, 0..255, always r g b
       std_rgb: [127.5, 127.5, 127.5]
-      pad_rgb: [114, 114, 114]                   # optional: letterbox's padding, else the mean
-      channel_order: rgb                         # optional: the order the net wants, rgb or bgr
     output:                                      # optional
       kind: logits                               # logits, probabilities, labels, or one of
                                                  #   queries, yolo_seg, detections: output_spec
@@ -43,7 +40,6 @@ expected and what was found. Nothing in a card is executed or expanded.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +51,7 @@ import yaml
 
 from seg_perception.errors import ConfigurationError, ModelCardError
 from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice, fail
+from seg_perception.models.input_spec import InputSpec, read_input_spec
 from seg_perception.models.output_spec import OutputSpec, read_output_spec
 from seg_perception.structures import ClassTable
 
@@ -69,8 +66,6 @@ WeightsFormat = Literal[
     'torchvision',
     'smp',
 ]
-ResizeMode = Literal['stretch', 'letterbox', 'fit']
-ChannelOrder = Literal['rgb', 'bgr']
 
 FORMAT_BY_SUFFIX: Mapping[str, WeightsFormat] = MappingProxyType(
     {
@@ -86,7 +81,6 @@ FORMAT_BY_SUFFIX: Mapping[str, WeightsFormat] = MappingProxyType(
 STATE_DICT_FORMATS = frozenset({'safetensors', 'torch', 'torchvision'})
 """Formats that hold tensors only and need an architecture to run."""
 
-MAX_SIDE_PX = 8192
 MAX_CLASSES = 65535
 """Ids are uint16 and 65535 is kept for unlabelled pixels."""
 
@@ -163,54 +157,6 @@ class WeightsSource:
     def is_remote(self) -> bool:
         """Whether the file has to be downloaded."""
         return self.uri.startswith('https://')
-
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """What the model wants to be fed.
-
-    Attributes:
-        size_hw: rows and columns of the network's input; an upper bound with ``fit``.
-        resize: ``stretch`` ignores the aspect, ``letterbox`` pads, ``fit`` keeps the aspect
-            without padding.
-        multiple_of: with ``fit``, each side is rounded to a multiple of this.
-        mean_rgb: subtracted from the pixels, 0..255 units, always in r g b order.
-        std_rgb: then divided by, same units and order: ``x = (pixel - mean) / std``.
-        pad_rgb: what letterbox pads with, same units and order; the mean where None.
-        channel_order: order of the channels in the network's input.
-
-    Raises:
-        ModelCardError: a value is out of its range.
-    """
-
-    size_hw: tuple[int, int]
-    resize: ResizeMode = 'letterbox'
-    multiple_of: int = 1
-    mean_rgb: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std_rgb: tuple[float, float, float] = (255.0, 255.0, 255.0)
-    channel_order: ChannelOrder = 'rgb'
-    pad_rgb: tuple[float, float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.size_hw) != 2 or not all(1 <= side <= MAX_SIDE_PX for side in self.size_hw):
-            fail('input.size_hw', f'[height, width], each 1 to {MAX_SIDE_PX} px', self.size_hw)
-        check_choice('input.resize', self.resize, get_args(ResizeMode))
-        if not 1 <= self.multiple_of <= min(self.size_hw):
-            fail(
-                'input.multiple_of',
-                f'1 to {min(self.size_hw)} (the shorter side of size_hw)',
-                self.multiple_of,
-            )
-        if len(self.mean_rgb) != 3 or not all(map(math.isfinite, self.mean_rgb)):
-            fail('input.mean_rgb', 'three finite numbers in 0..255 pixel units', self.mean_rgb)
-        if len(self.std_rgb) != 3 or not all(math.isfinite(s) and s > 0 for s in self.std_rgb):
-            fail('input.std_rgb', 'three positive numbers in 0..255 pixel units', self.std_rgb)
-        check_choice('input.channel_order', self.channel_order, get_args(ChannelOrder))
-        pad = self.pad_rgb
-        if pad is not None and (len(pad) != 3 or not all(map(math.isfinite, pad))):
-            fail('input.pad_rgb', 'three finite numbers in 0..255 pixel units', pad)
-        if pad is not None and self.resize != 'letterbox':
-            fail('input.pad_rgb', f'none, because {self.resize} does not pad', pad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,26 +275,13 @@ def card_from_mapping(document: object) -> ModelCard:
         drop_prefixes=weights.texts('drop_prefixes', ()),
     )
     weights.finish()
-    image = card.section('input')
-    mean, std = image.numbers('mean_rgb'), image.numbers('std_rgb')
-    pad = image.numbers('pad_rgb') if image.has('pad_rgb') else None
-    input_spec = InputSpec(
-        size_hw=cast('tuple[int, int]', image.integers('size_hw')),
-        resize=cast(ResizeMode, image.text('resize')),
-        multiple_of=cast(int, image.integer('multiple_of', 1)),
-        mean_rgb=cast('tuple[float, float, float]', mean),
-        std_rgb=cast('tuple[float, float, float]', std),
-        pad_rgb=cast('tuple[float, float, float] | None', pad),
-        channel_order=cast(ChannelOrder, image.text('channel_order', 'rgb')),
-    )
-    image.finish()
     made = ModelCard(
         name=card.text('name'),
         summary=card.text('summary'),
         architecture=card.text('architecture', '') or None,
         architecture_options=MappingProxyType(card.mapping('architecture_options')),
         weights=weights_source,
-        input=input_spec,
+        input=read_input_spec(card.section('input')),
         output=read_output_spec(card.section('output', optional=True)),
         classes=_class_table(card.section('classes')),
         licence=card.text('licence'),

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from seg_perception.backends import InstanceOutput, ModelOutput
-from seg_perception.imaging.preprocess import ResizeGeometry
+from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.models import ModelCard
 from seg_perception.postprocess import GridSampler, label_objects
 from seg_perception.postprocess.label_images import LabelRules, label_images
+from seg_perception.postprocess.unseen import hide_unseen
 from seg_perception.structures import ClassTable
 
 _MAX_SAMPLERS = 32
@@ -87,16 +88,16 @@ class Finisher:
         if output.instances is not None:
             for i, (found, geometry) in enumerate(zip(output.instances, geometries, strict=True)):
                 classes = self._classes_of(output, i)
-                yield Part(
-                    [indices[i]], classes, self._finish_objects(found, geometry, classes, wanted)
-                )
+                made = self._finish_objects(found, geometry, classes, wanted)
+                yield Part([indices[i]], classes, _without_unseen(made, geometry, classes))
             return
         groups: dict[object, list[int]] = {}
         for i, geometry in enumerate(geometries):
             groups.setdefault(i if self._device.type == 'cpu' else geometry, []).append(i)
         for members in groups.values():
             geometry, classes = geometries[members[0]], self._classes_of(output, members[0])
-            tensors = self._finish_alike(output, members, geometry, classes, wanted)
+            made = self._finish_alike(output, members, geometry, classes, wanted)
+            tensors = _without_unseen(made, geometry, classes)
             yield Part([indices[i] for i in members], classes, tensors)
 
     def _finish_alike(
@@ -191,3 +192,14 @@ class Finisher:
 
 def _label_dtype(classes: ClassTable) -> torch.dtype:
     return torch.uint8 if classes.label_dtype == np.uint8 else torch.uint16
+
+
+def _without_unseen(
+    tensors: dict[str, torch.Tensor], geometry: ResizeGeometry, classes: ClassTable
+) -> dict[str, torch.Tensor]:
+    """The same without a guess where the model's input left out a part of the image."""
+    if geometry.is_cropped:
+        outside = {'labels': classes.unlabeled_id, 'confidence': 0, 'owners': 0}
+        for name in outside.keys() & tensors.keys():
+            hide_unseen(tensors[name], geometry, outside[name])
+    return tensors

@@ -81,9 +81,7 @@ class Segmenter:
             )
         card = model if isinstance(model, ModelCard) else resolve(model)
         if input_size_hw is not None:
-            card = dataclasses.replace(
-                card, input=dataclasses.replace(card.input, size_hw=input_size_hw)
-            )
+            card = dataclasses.replace(card, input=card.input.at_size(input_size_hw))
         if max_pixels < 1:
             raise ConfigurationError(f'expected max_pixels of at least 1, got {max_pixels}')
         self.card = card
@@ -100,7 +98,7 @@ class Segmenter:
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self._finish = Finisher(card, self.device)
         self._max_pixels = max_pixels
-        size_hw, resize = card.input.size_hw, card.input.resize
+        spec = card.input
         fixed_hw = self._backend.input_hw_fixed
         if fixed_hw is not None:
             if input_size_hw not in (None, fixed_hw):
@@ -108,22 +106,24 @@ class Segmenter:
                     f'{card.name} takes only images of {fixed_hw[0]}x{fixed_hw[1]} '
                     f'(height x width), got input_size_hw {input_size_hw}'
                 )
-            # A network of one size cannot follow the image's aspect; padding keeps it.
-            size_hw, resize = fixed_hw, 'letterbox' if resize == 'fit' else resize
-        bgr = card.input.channel_order == 'bgr'
-        mean, std, pad = card.input.mean_rgb, card.input.std_rgb, card.input.pad_rgb
-        self._full_input_hw = size_hw
+            spec = spec.at_fixed_size(fixed_hw)
+        bgr = spec.channel_order == 'bgr'
+        mean, std, pad = spec.mean_rgb, spec.std_rgb, spec.pad_rgb
+        self._input = spec
         self._preprocessor = Preprocessor(
-            size_hw,
-            resize,
+            spec.size_hw,
+            spec.resize,
             mean[::-1] if bgr else mean,
             std[::-1] if bgr else std,
-            card.input.channel_order,
-            card.input.multiple_of if resize == 'fit' else 1,
+            spec.channel_order,
+            spec.multiple,
             self._backend.device,
             self._backend.dtype,
             self._backend.channels_last,
             pad_C=pad[::-1] if pad is not None and bgr else pad,
+            interpolation=spec.interpolation,
+            canvas_hw=spec.canvas_hw,
+            placement=spec.placement,
             max_pixels=max_pixels,
         )
         self._graphs: StageGraphs | None = None
@@ -136,9 +136,11 @@ class Segmenter:
     def can_scale_input(self) -> bool:
         """Whether the network's input can be made smaller while it runs.
 
-        Not where the model's file fixes it, nor where every size is compiled for minutes first.
+        Not where the model's file or card fixes it, nor where every size is compiled for minutes
+        first.
         """
-        return self._backend.input_hw_fixed is None and not self._is_compiled
+        is_fixed = self._backend.input_hw_fixed is not None or self._input.canvas_hw is not None
+        return not is_fixed and not self._is_compiled
 
     def scale_input(self, scale: float) -> None:
         """Makes the network's input smaller from the next images on; labels keep their size.
@@ -154,12 +156,12 @@ class Segmenter:
                 f'expected an input scale of {"0 to 1" if self.can_scale_input else "1"}, as '
                 f'{self.card.name} takes it, got {scale}'
             )
-        self._preprocessor.size_hw = self._full_input_hw
+        self._preprocessor.size_hw = self._input.size_hw
         if scale < 1.0:
-            multiple = math.lcm(_SCALED_MULTIPLE, self.card.input.multiple_of)
+            multiple = math.lcm(_SCALED_MULTIPLE, self._input.multiple)
             height, width = (
                 max(multiple, round(side * scale / multiple) * multiple)
-                for side in self._full_input_hw
+                for side in self._input.size_hw
             )
             self._preprocessor.size_hw = (height, width)
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seg_perception.imaging.preprocess import ResizeGeometry
+from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.postprocess.cells import (
     CellAxis,
     ContestedCells,

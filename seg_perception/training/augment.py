@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from seg_perception.errors import MissingExtraError
-from seg_perception.imaging.preprocess import plan_resize
-from seg_perception.models.card import InputSpec
+from seg_perception.imaging.resize_plan import plan_resize
+from seg_perception.models.input_spec import InputSpec
 from seg_perception.structures import U8, Labels
 from seg_perception.training.config import AugmentationConfig
 

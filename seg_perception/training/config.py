@@ -38,8 +38,9 @@ from typing import Any, Literal, NoReturn, TypeVar
 import yaml
 
 from seg_perception.errors import ConfigurationError, ModelCardError
-from seg_perception.models.card import ChannelOrder, ResizeMode
+from seg_perception.imaging.resize_plan import ResizeMode
 from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice
+from seg_perception.models.input_spec import ChannelOrder
 
 Precision = Literal['auto', 'fp32', 'bf16', 'fp16']
 OptimizerName = Literal['adamw', 'sgd']

@@ -20,7 +20,8 @@ from torch import nn
 
 from seg_perception.errors import ConfigurationError, WeightsError
 from seg_perception.models import nets, resolve
-from seg_perception.models.card import InputSpec, ModelCard, WeightsSource
+from seg_perception.models.card import ModelCard, WeightsSource
+from seg_perception.models.input_spec import InputSpec
 from seg_perception.models.output_spec import OutputSpec
 from seg_perception.models.weights import (
     fetch_weights,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from seg_perception.models.card import InputSpec, ModelCard, WeightsSource
+from seg_perception.models.card import ModelCard, WeightsSource
+from seg_perception.models.input_spec import InputSpec
 from seg_perception.models.output_spec import OutputSpec
 from seg_perception.structures import ClassTable
 

@@ -13,7 +13,7 @@ from seg_perception.benchmarks.parity import (
     check_nearest,
     slow_labels,
 )
-from seg_perception.imaging.preprocess import ResizeGeometry, plan_resize
+from seg_perception.imaging.resize_plan import ResizeGeometry, plan_resize
 
 
 def test_two_classes_meet_in_the_middle():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg_perception.backends import InstanceOutput
-from seg_perception.imaging.preprocess import plan_resize
+from seg_perception.imaging.resize_plan import plan_resize
 from seg_perception.postprocess import GridSampler, instances, label_objects
 from seg_perception.postprocess.instances import _painted, _shared_out, _stacked
 from seg_perception.structures import ClassTable

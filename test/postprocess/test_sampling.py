@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg_perception.imaging.preprocess import ResizeGeometry, plan_resize
+from seg_perception.imaging.resize_plan import ResizeGeometry, plan_resize
 from seg_perception.postprocess import GridSampler
 from seg_perception.postprocess.label_images import LabelRules, label_images
 from seg_perception.structures import ClassTable

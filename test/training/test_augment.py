@@ -8,7 +8,7 @@ pytest.importorskip('kornia', reason='kornia is not installed')
 
 import photographs
 
-from seg_perception.models.card import InputSpec
+from seg_perception.models.input_spec import InputSpec
 from seg_perception.training.augment import Augmenter
 from seg_perception.training.config import AugmentationConfig
 
