@@ -11,6 +11,7 @@ import yaml
 
 from seg_perception.models.card import ModelCard, WeightsFormat, WeightsSource, load_card
 from seg_perception.models.origins.card_file import CARD_FILE
+from seg_perception.models.output_spec import OPTIONS_BY_KIND
 from seg_perception.models.weights import sha256_of
 from seg_perception.training.checkpoint import write_whole
 
@@ -25,6 +26,11 @@ def card_document(card: ModelCard) -> dict[str, Any]:
     document['weights'] = {
         k: v for k, v in document['weights'].items() if v not in ('', None, {}, [])
     }
+    document['input'] = {k: v for k, v in document['input'].items() if v is not None}
+    options = document['output'].pop('options')
+    known = OPTIONS_BY_KIND.get(card.output.kind, frozenset())
+    if said := {k: v for k, v in options.items() if k in known and v not in (None, [])}:
+        document['output']['options'] = said
     document['classes'].pop('unlabeled_id')
     if card.architecture is None:
         document.pop('architecture')
