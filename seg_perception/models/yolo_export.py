@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seg_perception.errors import ConfigurationError, ModelCardError
-from seg_perception.models.card import InputSpec, ModelCard, WeightsSource
+from seg_perception.models.card import ModelCard, WeightsSource
+from seg_perception.models.input_spec import InputSpec
 from seg_perception.models.output_spec import DecodingOptions, OutputSpec
 from seg_perception.structures import ClassTable
 

@@ -19,7 +19,8 @@ from seg_perception.errors import (
     WeightsError,
 )
 from seg_perception.models import nets
-from seg_perception.models.card import InputSpec, ModelCard, OutputSpec, WeightsSource
+from seg_perception.models.card import ModelCard, OutputSpec, WeightsSource
+from seg_perception.models.input_spec import InputSpec
 from seg_perception.structures import ClassTable
 
 MakeCard = Callable[..., ModelCard]
