@@ -30,6 +30,7 @@ from seg_perception.errors import (
     InputError,
     ModelLostError,
 )
+from seg_perception.models import ModelCard
 from seg_perception.pipeline import Image
 from seg_perception.structures import ClassTable, Segmentation
 
@@ -48,6 +49,11 @@ class LoadedModel(Protocol):
         ...
 
     @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+        ...
+
+    @property
     def has_confidence(self) -> bool:
         """Whether the model gives scores."""
         ...
@@ -56,7 +62,14 @@ class LoadedModel(Protocol):
         """What runs where and how, for people."""
         ...
 
-    def segment(self, images: Sequence[Image], **options: Any) -> list[Segmentation]:
+    def segment(
+        self,
+        images: Sequence[Image],
+        *,
+        confidence: bool = True,
+        objects: bool = True,
+        output_size_hw: tuple[int, int] | None = None,
+    ) -> list[Segmentation]:
         """Segments images."""
         ...
 
@@ -123,6 +136,11 @@ class ResilientSegmenter:
     def classes(self) -> ClassTable:
         """What the label values mean."""
         return self._seen.classes
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+        return self._seen.card
 
     @property
     def has_confidence(self) -> bool:

@@ -22,8 +22,10 @@ class DropReason(str, enum.Enum):
     """A newer frame of the same camera arrived before the model was free."""
     RATE_LIMITED = 'rate_limited'
     """It came sooner than ``max_rate_hz`` allows."""
+    SHED = 'shed'
+    """Fewer frames are segmented to keep ``latency_budget_ms``."""
     STALE = 'stale'
-    """It was older than ``max_frame_age_s`` when the model was free."""
+    """Its stamp was farther than ``max_frame_age_s`` from now when the model was free."""
     INACTIVE = 'inactive'
     """The node was disabled or deactivated before the frame was processed."""
     UNWANTED = 'unwanted'

@@ -30,6 +30,7 @@ from seg_perception.ros.depth import DepthInput, DepthMatch, ViewedDepth
 from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.health import CameraReport, State
 from seg_perception.ros.intake import Intake
+from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.messages import camera_info_to_intrinsics, serialized_to_frame
@@ -99,6 +100,7 @@ class Camera:
         outputs: builds the publishers for a namespace.
         mailboxes: where frames go.
         intake: receives the messages.
+        load: says which frames to leave out.
         transforms: TF.
         log: for trouble.
     """
@@ -111,6 +113,7 @@ class Camera:
         outputs: Callable[[str], CameraOutputs],
         mailboxes: Mailboxes[Job],
         intake: Intake,
+        load: LoadControl,
         transforms: Transforms,
         log: ThrottledLog,
     ) -> None:
@@ -122,6 +125,7 @@ class Camera:
         self._max_pixels = parameters().max_pixels
         self._mailboxes = mailboxes
         self._intake = intake
+        self._load = load
         self._transforms = transforms
         self._log = log
         group = self._group
@@ -403,6 +407,9 @@ class Camera:
                 return
             if self._is_too_soon(now_s):
                 self.account.drop(DropReason.RATE_LIMITED)
+                return
+            if self._load.is_shed(self.name):
+                self.account.drop(DropReason.SHED)
                 return
         depth = None
         if self.depth is not None and self._depth_subscriptions:

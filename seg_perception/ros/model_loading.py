@@ -9,6 +9,7 @@ from typing import Any
 
 from seg_perception.models import ModelCard, resolve
 from seg_perception.pipeline import Segmenter
+from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.params import Parameters
 
 
@@ -26,16 +27,27 @@ def model_options(parameters: Parameters) -> dict[str, Any]:
     }
 
 
-def load_model(parameters: Parameters, card: ModelCard) -> Segmenter:
+def load_model(
+    parameters: Parameters, card: ModelCard, report: Callable[[str], None]
+) -> ResilientSegmenter:
     """Loads and warms the model; on an error nothing of it stays.
 
     Args:
         parameters: the node's.
         card: of the model that they name.
+        report: told what is done to bring the model back when it fails.
 
     Raises:
         SegPerceptionError: see `Segmenter` and `Segmenter.warm_up`.
     """
+    return ResilientSegmenter(
+        lambda: _load(parameters, card),
+        max_failures=parameters.max_model_failures,
+        report=report,
+    )
+
+
+def _load(parameters: Parameters, card: ModelCard) -> Segmenter:
     segmenter = Segmenter(
         **{**model_options(parameters), 'model': card},
         confidence_threshold=parameters.confidence_threshold,
@@ -65,10 +77,15 @@ class ModelLoad(threading.Thread):
         parameters: what to load.
         turn: held while a model is loaded, so that never two are at once.
         finished: called at the end, in this thread, unless cancelled.
+        report: see `load_model`.
     """
 
     def __init__(
-        self, parameters: Parameters, turn: threading.Lock, finished: Callable[[], None]
+        self,
+        parameters: Parameters,
+        turn: threading.Lock,
+        finished: Callable[[], None],
+        report: Callable[[str], None],
     ) -> None:
         super().__init__(name='model_load', daemon=True)
         self.parameters = parameters
@@ -77,8 +94,9 @@ class ModelLoad(threading.Thread):
         self.error: Exception | None = None
         self._turn = turn
         self._finished = finished
+        self._report = report
         self._lock = threading.Lock()
-        self._segmenter: Segmenter | None = None
+        self._segmenter: ResilientSegmenter | None = None
         self._is_cancelled = False
         self._is_finished = False
         self._start_s = time.monotonic()
@@ -100,7 +118,7 @@ class ModelLoad(threading.Thread):
             self.is_resolved.set()
             with self._turn:
                 if not self._is_cancelled:
-                    self._hold(load_model(self.parameters, self.card))
+                    self._hold(load_model(self.parameters, self.card, self._report))
         except Exception as error:
             self.error = error
         finally:
@@ -109,14 +127,14 @@ class ModelLoad(threading.Thread):
             if not self._is_cancelled:
                 self._finished()
 
-    def _hold(self, segmenter: Segmenter) -> None:
+    def _hold(self, segmenter: ResilientSegmenter) -> None:
         with self._lock:
             if not self._is_cancelled:
                 self._segmenter = segmenter
                 return
         segmenter.close()
 
-    def take(self) -> Segmenter:
+    def take(self) -> ResilientSegmenter:
         """The model, for the caller to close.
 
         Raises:

@@ -21,8 +21,8 @@ from rclpy.parameter import Parameter
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.models import ModelCard, resolve
-from seg_perception.pipeline import Segmenter
-from seg_perception.ros import params
+from seg_perception.recovery import ResilientSegmenter
+from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.frame_result import Output
 from seg_perception.ros.grasp_outputs import is_class_name
@@ -77,7 +77,7 @@ class ModelSwap:
         settings: Parameters,
     ) -> None:
         self.settings = settings
-        self.segmenter: Segmenter | None = None
+        self.segmenter: ResilientSegmenter | None = None
         self.worker: SegmentationWorker | None = None
         self.failure = ''
         self._node = node
@@ -88,7 +88,7 @@ class ModelSwap:
         self._load: ModelLoad | None = None
         self._turn = threading.Lock()
         self._num_exchanges = 0
-        self._retired: list[Segmenter] = []
+        self._retired: list[ResilientSegmenter] = []
         self._outcome = ''
         self._progress = node.create_guard_condition(self._advance)
 
@@ -103,7 +103,7 @@ class ModelSwap:
         self.failure = self._outcome = ''
         card = resolve(settings.model)
         check_fits(card, settings)
-        self.segmenter = load_model(settings, card)
+        self.segmenter = load_model(settings, card, self._report)
 
     def make_outputs(self, camera: str, namespace: str) -> CameraOutputs:
         """The publishers of a camera for the model that runs.
@@ -136,7 +136,7 @@ class ModelSwap:
             SegPerceptionError: a value cannot be, the model cannot be found, or it has not all
                 classes that the parameters name; nothing is changed then.
         """
-        wanted = params.changed(self._wanted, changes, is_loaded=self.segmenter is not None)
+        wanted = params_values.changed(self._wanted, changes, is_loaded=self.segmenter is not None)
         if self.segmenter is None:
             self.settings = self._wanted = self._committed = wanted
             return
@@ -191,12 +191,15 @@ class ModelSwap:
             self._load.parameters
         ):
             return self._load
-        load = ModelLoad(wanted, self._turn, self._notify)
+        load = ModelLoad(wanted, self._turn, self._notify, self._report)
         load.start()
         if load.is_resolved.wait(QUICK_S) and load.card is None and load.error is not None:
             load.cancel()
             raise load.error
         return load
+
+    def _report(self, text: str) -> None:
+        self._node.get_logger().error(f'model: {text}')
 
     def _notify(self) -> None:
         with suppress(InvalidHandle):  # the node is gone
@@ -225,7 +228,7 @@ class ModelSwap:
             self._free_retired()
             self._node.get_logger().info(f'{self._outcome}: {self.description()}')
 
-    def _accept(self, load: ModelLoad, segmenter: Segmenter) -> None:
+    def _accept(self, load: ModelLoad, segmenter: ResilientSegmenter) -> None:
         """Puts a loaded model into the place of the one that runs."""
         try:
             self._check(segmenter.card, self._wanted)
@@ -237,7 +240,7 @@ class ModelSwap:
             self._outcome = f'{_named(load)} took over after {load.elapsed_s:.1f} s'
 
     def _commit(
-        self, segmenter: Segmenter | None, card: ModelCard | None, wanted: Parameters
+        self, segmenter: ResilientSegmenter | None, card: ModelCard | None, wanted: Parameters
     ) -> None:
         """Prepares an exchange and has it made; nothing can stop it from then on.
 
@@ -260,7 +263,7 @@ class ModelSwap:
         with self._lock:
             self._num_exchanges += 1
 
-        def exchange() -> Segmenter:
+        def exchange() -> ResilientSegmenter:
             now_ns = int(self._node.get_clock().now().nanoseconds)
             with self._lock:
                 self.settings = settings = with_swapped(self.settings, wanted)

@@ -8,25 +8,25 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from seg_perception.errors import ConfigurationError, SegPerceptionError
-from seg_perception.ros import params
+from seg_perception.errors import ConfigurationError, ModelLostError, SegPerceptionError
+from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera, Job, Request
 from seg_perception.ros.clock import ClockWatch
 from seg_perception.ros.health import Level, State
 from seg_perception.ros.intake import Intake
+from seg_perception.ros.load import LoadControl, LoadStep
 from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.memory import keep_freed_memory
@@ -34,6 +34,8 @@ from seg_perception.ros.model_swap import ModelSwap
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node
 from seg_perception.ros.reporting import NodeReport, Reporter
+from seg_perception.ros.supervision import Supervisor
+from seg_perception.ros.transitions import answer_impossible_transitions, logged
 from seg_perception.ros.worker import SegmentationWorker
 
 LISTEN_PERIOD_S = 0.1
@@ -63,8 +65,10 @@ class SegmentationNode(LifecycleNode):
         self._clock_watch = ClockWatch()
         self._intake = Intake(self.context, self._look_around, LISTEN_PERIOD_S, self._log)
         self._transforms = Transforms(self)
-        self._swap = ModelSwap(self, self._cameras, self._transforms, params.declare(self))
-        self._answer_impossible_transitions()
+        self._swap = ModelSwap(self, self._cameras, self._transforms, params_values.declare(self))
+        self._load = LoadControl()
+        self._supervisor = Supervisor(self, lambda: self._swap.settings, self._take_worker)
+        answer_impossible_transitions(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_service(SetBool, '~/enable', self._on_enable)
         # A group of its own: while it awaits a frame, the other callbacks must run.
@@ -84,6 +88,7 @@ class SegmentationNode(LifecycleNode):
 
     # Lifecycle
 
+    @logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms the model, creates the publishers."""
         try:
@@ -95,6 +100,7 @@ class SegmentationNode(LifecycleNode):
         self._failure = ''
         return super().on_configure(state)
 
+    @logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Starts the worker; cameras are listened to as soon as somebody wants their outputs."""
         try:
@@ -106,28 +112,37 @@ class SegmentationNode(LifecycleNode):
         self._failure = ''
         return super().on_activate(state)
 
+    @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Leaves the cameras and finishes the frames under way."""
+        """Leaves the cameras and finishes the frames under way; an error if the model is lost."""
         if not self._stop(DEACTIVATE_TIMEOUT_S):
-            return TransitionCallbackReturn.FAILURE
+            self._abandon()
+        if self._supervisor.lost is not None:
+            self._failure = f'the model is lost: {self._supervisor.lost}'
+            return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
 
+    @logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Frees the model's memory and removes the publishers."""
         self._release()
         return super().on_cleanup(state)
 
+    @logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As deactivate and cleanup."""
-        if self._stop(DEACTIVATE_TIMEOUT_S):
-            self._release()
+        if not self._stop(DEACTIVATE_TIMEOUT_S):
+            self._abandon()
+        self._release()
         return super().on_shutdown(state)
 
+    @logged
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After an error in a transition: back to unconfigured, with nothing left loaded."""
         self._failure = self._failure or f'error in the transition from {state.label}'
-        if self._stop(DEACTIVATE_TIMEOUT_S):
-            self._release()
+        if not self._stop(DEACTIVATE_TIMEOUT_S):
+            self._abandon()
+        self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
@@ -136,8 +151,9 @@ class SegmentationNode(LifecycleNode):
         super().destroy_node()
 
     def _configure(self) -> None:
+        self._supervisor.unwatch()
         self._release()
-        parameters = params.load(self)
+        parameters = params_values.load(self)
         _require_vision_msgs()
         start_s = time.monotonic()
         self._swap.load(parameters)
@@ -152,6 +168,7 @@ class SegmentationNode(LifecycleNode):
                 partial(self._swap.make_outputs, name),
                 self._mailboxes,
                 self._intake,
+                self._load,
                 self._transforms,
                 self._log,
             )
@@ -173,18 +190,26 @@ class SegmentationNode(LifecycleNode):
         """Starts the worker and listens to the cameras where somebody wants their outputs."""
         assert self._swap.segmenter is not None
         self._mailboxes.open()
-        self._worker = self._swap.worker = SegmentationWorker(
+        self._load.start(can_scale=self._swap.segmenter.can_scale_input)
+        worker = SegmentationWorker(
             self._swap.segmenter,
             self._cameras,
             self._mailboxes,
             lambda: self._swap.settings,
             self._now_ns,
+            self._load,
             self._log,
+            self._supervisor.on_lost,
         )
-        self._worker.start()
+        self._take_worker(worker)
+        worker.start()
+        self._supervisor.watch(worker)
         self._intake.start()
         self._publish_label_info()
         self._listen_where_wanted()
+
+    def _take_worker(self, worker: SegmentationWorker) -> None:
+        self._worker = self._swap.worker = worker
 
     def _publish_label_info(self) -> None:
         for camera in self._cameras.values():
@@ -198,6 +223,7 @@ class SegmentationNode(LifecycleNode):
         Returns:
             Whether it ended in time; a worker that did not is kept, as it still uses the model.
         """
+        self._supervisor.unwatch()
         for camera in self._cameras.values():
             camera.listen(False)
             camera.refuse_requests('the node was deactivated')
@@ -209,6 +235,16 @@ class SegmentationNode(LifecycleNode):
             return False
         self._worker = self._swap.worker = None
         return True
+
+    def _abandon(self) -> None:
+        """Leaves a worker that did not end to the model that it waits for."""
+        assert self._worker is not None
+        reason = f'the model did not finish within {DEACTIVATE_TIMEOUT_S:g} s'
+        self._worker.succeed(reason)
+        with suppress(ModelLostError):
+            self._worker.segmenter.abandon(reason)
+        self._supervisor.lost = ModelLostError(reason, needs_new_process=True)
+        self._worker = self._swap.worker = None
 
     def _release(self) -> None:
         """Removes publishers and model."""
@@ -303,39 +339,23 @@ class SegmentationNode(LifecycleNode):
         if self._worker is not None and not (self._worker.is_alive() and self._intake.is_alive()):
             failure = failure or 'a thread ended: restart the node'
         state = State.ACTIVE if self._is_enabled else State.DISABLED
-        segmenter = self._swap.segmenter
+        segmenter, step = self._swap.segmenter, self._load.step
         about = segmenter.description() if segmenter is not None else {}
+        concerns = [(Level.WARN, self._swap.failure)] if self._swap.failure else []
+        if step != LoadStep():
+            concerns.append((Level.WARN, f'less is done to keep latency_budget_ms: {step}'))
         return NodeReport(
             parameters=self._swap.settings,
             state=state if is_active else State.INACTIVE,
             failure=failure,
-            model={**about, **self._swap.status()},
+            model={**about, **self._swap.status(), 'load': str(step)},
             clock=self._clock_watch.snapshot(),
             cameras=tuple(self._cameras.values()),
-            concerns=[(Level.WARN, self._swap.failure)] if self._swap.failure else [],
+            concerns=concerns,
         )
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
-
-    def _answer_impossible_transitions(self) -> None:
-        """Makes change_state say no where rclpy would let the error end the node instead."""
-        change_state = self._service_change_state.callback
-
-        def answer(
-            request: ChangeState.Request, response: ChangeState.Response
-        ) -> ChangeState.Response:
-            try:
-                return change_state(request, response)
-            except rclpy_implementation.RCLError as error:
-                wanted = request.transition.label or request.transition.id
-                self.get_logger().error(
-                    f'transition {wanted} is not possible now: {str(error).splitlines()[0]}'
-                )
-                response.success = False
-                return response
-
-        self._service_change_state.callback = answer
 
     def _report(self, what: str, error: Exception) -> str:
         """Logs an error: one line for our own, with its traceback for any other."""

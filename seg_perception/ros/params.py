@@ -1,31 +1,20 @@
 """Every parameter of the segmentation node, in one table.
 
 The two frozen dataclasses below are the only place where a parameter's name, default, range and
-description are written down: declaration, validation, ``config/segmentation.yaml`` and the
-documentation are made from them. This module does not import rclpy.
+description are written down: declaration and validation (`params_values`), the file
+``config/segmentation.yaml`` and the documentation (`params_text`) are made from them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import get_args
 
 from seg_perception.backends import EngineName, Precision, Switch
-from seg_perception.errors import ConfigurationError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS
 from seg_perception.models import DEFAULT_MODEL
-from seg_perception.ros.options import (
-    checked,
-    declare_one,
-    option,
-    report_unknown,
-    rows,
-)
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
+from seg_perception.ros.options import option
 
 
 @dataclass(frozen=True)
@@ -270,6 +259,42 @@ class Parameters:
         minimum=-1000.0,
         maximum=1000.0,
     )
+    latency_budget_ms: float = option(
+        0.0,
+        'Time from arrival to publishing that is kept by doing less where need be, see '
+        'docs/faults.md; 0 for no limit.',
+        minimum=0.0,
+        maximum=60_000.0,
+        is_live=True,
+    )
+    model_timeout_s: float = option(
+        30.0,
+        'A model that works on one batch for longer hangs and is loaded anew, seconds; 0 for '
+        'no limit.',
+        minimum=0.0,
+        maximum=3600.0,
+        is_live=True,
+    )
+    max_model_failures: int = option(
+        10,
+        'So many failures in a row have the model loaded anew; 0 for never.',
+        minimum=0,
+        maximum=100_000,
+    )
+    restart_delay_s: float = option(
+        5.0,
+        'With autostart, a node whose model is lost configures itself anew after this, then '
+        'after twice as long and so on up to a minute, seconds; 0 for never.',
+        minimum=0.0,
+        maximum=3600.0,
+        is_live=True,
+    )
+    exit_on_fault: bool = option(
+        False,
+        'End the process with code 70 where only a new one can help (a device that failed, a '
+        'model that hangs twice), so that launch may respawn it.',
+        is_live=True,
+    )
     label_info_sync: bool = option(
         False, 'Publish the class table on label_info_sync with the stamp of every frame.'
     )
@@ -343,119 +368,3 @@ class Parameters:
 
 def _as_hw(size_wh: tuple[int, ...]) -> tuple[int, int] | None:
     return (size_wh[1], size_wh[0]) if all(size_wh) else None
-
-
-Table = TypeVar('Table', Parameters, CameraParameters)
-
-
-def declare(node: Node) -> Parameters:
-    """Declares the table on a node, and the group of each camera named in ``cameras``.
-
-    Raises:
-        ConfigurationError: a value given has another type or is not allowed.
-    """
-    for name, default, meaning in rows(Parameters):
-        declare_one(node, name, default, meaning, is_read_only=False)
-    parameters = load(node)
-    report_unknown(node)
-    return parameters
-
-
-def load(node: Node) -> Parameters:
-    """The node's present parameters; the groups of new cameras are declared on the way.
-
-    Raises:
-        ConfigurationError: a value has another type or is not allowed.
-    """
-    parameters = _read(node, Parameters, '')
-    _check_cameras(parameters.cameras)
-    groups = {}
-    for camera in parameters.cameras:
-        for name, default, meaning in rows(CameraParameters):
-            full_name = f'{camera}.{name}'
-            if isinstance(default, str):
-                default = default.replace('<camera>', camera)
-            if not node.has_parameter(full_name):
-                declare_one(node, full_name, default, meaning, is_read_only=False)
-        groups[camera] = _read(node, CameraParameters, f'{camera}.')
-    parameters = dataclasses.replace(parameters, camera=groups)
-    _check_sizes(parameters)
-    _check_thresholds(parameters)
-    return parameters
-
-
-def changed(parameters: Parameters, changes: Mapping[str, Any], *, is_loaded: bool) -> Parameters:
-    """The parameters after a change, checked before anything is changed.
-
-    Args:
-        parameters: the values now.
-        changes: new values by full name; parameters of others (QoS overrides) are left alone.
-        is_loaded: whether a model is loaded, so that only live and swapped ones may change.
-
-    Raises:
-        ConfigurationError: a value is not allowed, or not now.
-    """
-    values: dict[str, Any] = {}
-    groups = dict(parameters.camera)
-    for full_name, value in changes.items():
-        camera, _, name = full_name.rpartition('.')
-        table = CameraParameters if camera in groups else Parameters
-        row = next((row for row in rows(table) if row[0] == name), None)
-        if row is None or (camera and camera not in groups):
-            continue
-        _, default, meaning = row
-        if is_loaded and not (meaning.is_live or meaning.is_swapped):
-            raise ConfigurationError(
-                f'parameter {full_name} takes effect when the node is configured: deactivate and '
-                f'clean it up first (ros2 lifecycle set), or set it before the start'
-            )
-        value = checked(full_name, value, default, meaning)
-        if camera:
-            groups[camera] = dataclasses.replace(groups[camera], **{name: value})
-        else:
-            values[name] = value
-    parameters = dataclasses.replace(parameters, **values, camera=groups)
-    _check_cameras(parameters.cameras)
-    _check_sizes(parameters)
-    _check_thresholds(parameters)
-    return parameters
-
-
-def _check_cameras(cameras: tuple[str, ...]) -> None:
-    if not cameras or not all(cameras) or len(set(cameras)) != len(cameras):
-        raise ConfigurationError(
-            f'parameter cameras: expected unique, non-empty names, got {list(cameras)}'
-        )
-
-
-def _check_sizes(parameters: Parameters) -> None:
-    for name in ('input_size_wh', 'output_size_wh'):
-        size_wh = getattr(parameters, name)
-        if (size_wh[0] == 0) != (size_wh[1] == 0):
-            raise ConfigurationError(
-                f'parameter {name}: expected [width, height], both 0 or both positive, got '
-                f'{list(size_wh)}'
-            )
-
-
-def _check_thresholds(parameters: Parameters) -> None:
-    for name, grows in (
-        ('silence_thresholds_s', True),
-        ('age_thresholds_s', True),
-        ('rate_thresholds', False),
-    ):
-        warn, error = getattr(parameters, name)
-        if all((warn, error)) and (warn > error if grows else warn < error):
-            raise ConfigurationError(
-                f'parameter {name}: expected [warning, error], the error being the '
-                f'{"larger" if grows else "smaller"}, got {[warn, error]}'
-            )
-
-
-def _read(node: Node, table: type[Table], prefix: str) -> Table:
-    return table(
-        **{
-            name: checked(prefix + name, node.get_parameter(prefix + name).value, default, meaning)
-            for name, default, meaning in rows(table)
-        }
-    )

@@ -48,7 +48,8 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
     Args:
         make_node: builds the node; called after ``rclpy.init``. A ``SegPerceptionError`` it
             raises is printed as one line and ends the process with 1. The node may have an
-            ``exit_code`` attribute: once it is not None the process ends with it.
+            ``exit_code`` attribute: once it is not None the process ends with it. A callback may
+            raise ``SystemExit``.
         args: command line arguments; None for ``sys.argv``.
     """
     catch_signals()
@@ -89,6 +90,9 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
     except (SegPerceptionError, NameValidationException, rclpy_implementation.RCLError) as error:
         print(f'error: {_first_line(error)}', file=sys.stderr)
         exit_code = 1
+    except SystemExit as leaving:  # a callback's wish
+        exit_code = leaving.code if isinstance(leaving.code, int) else 1
+        _leave_soon(exit_code)
     finally:
         for signum in _SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
@@ -111,7 +115,12 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
     if _stopping.is_set():
         return
     _stopping.set()
-    abandon = threading.Timer(STOP_DEADLINE_S, _leave_now, (0,))
+    _leave_soon(0)
+
+
+def _leave_soon(exit_code: int) -> None:
+    """Ends the process in a while, should what is still to be done not come to an end."""
+    abandon = threading.Timer(STOP_DEADLINE_S, _leave_now, (exit_code,))
     abandon.daemon = True
     abandon.start()
 

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from seg_perception.errors import GeometryError, InputError
+from seg_perception.errors import GeometryError, InputError, ModelLostError
 from seg_perception.imaging import decode
-from seg_perception.pipeline import Segmenter
+from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.accounting import DropReason
 from seg_perception.ros.camera import Camera, Job
+from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.params import Parameters
@@ -42,33 +43,45 @@ class SegmentationWorker(threading.Thread):
     with a frame ends the thread. It ends when the last frame is published.
 
     Args:
-        segmenter: used by this thread only; `exchange` gives it another.
+        segmenter: segments on this thread only; `exchange` gives it another.
         cameras: by name.
         mailboxes: where frames come from.
         parameters: the node's, as they are now.
         now_ns: the node's clock, for the age of frames.
+        load: what to do less of.
         log: for trouble.
+        on_lost: told, on this thread, when the model is lost.
+
+    Attributes:
+        segmenter: the one it works with now.
     """
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenter: ResilientSegmenter,
         cameras: Mapping[str, Camera],
         mailboxes: Mailboxes[Job],
         parameters: Callable[[], Parameters],
         now_ns: Callable[[], int],
+        load: LoadControl,
         log: ThrottledLog,
+        on_lost: Callable[[ModelLostError], None],
     ) -> None:
         super().__init__(name='segmentation_worker', daemon=True)
-        self._segmenter = segmenter
+        self.segmenter = segmenter
         self._cameras = cameras
         self._mailboxes = mailboxes
         self._parameters = parameters
         self._now_ns = now_ns
+        self._load = load
         self._log = log
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._with_model: Sequence[_Task] = ()
+        self._abandoned = threading.Event()
         self._publisher = ThreadPoolExecutor(1, 'segmentation_publisher')
         self._publishing: Future[None] | None = None
-        self._exchanges: queue.SimpleQueue[Callable[[], Segmenter]] = queue.SimpleQueue()
+        self._exchanges: queue.SimpleQueue[Callable[[], ResilientSegmenter]] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Serves until the mailboxes are closed."""
@@ -76,12 +89,11 @@ class SegmentationWorker(threading.Thread):
             self._serve()
 
     def _serve(self) -> None:
-        while True:
+        while not self._abandoned.is_set():
             parameters = self._parameters()
             weights = {name: group.weight for name, group in parameters.camera.items()}
-            jobs = self._mailboxes.take(
-                parameters.max_batch_size, weights, parameters.batch_wait_ms * 1e-3
-            )
+            max_batch = min(self.segmenter.batch_limit or 2**31, parameters.max_batch_size)
+            jobs = self._mailboxes.take(max_batch, weights, parameters.batch_wait_ms * 1e-3)
             self._make_exchanges()
             if not jobs:
                 if self._mailboxes.is_open:
@@ -99,7 +111,7 @@ class SegmentationWorker(threading.Thread):
             if tasks:
                 self._segment(tasks, parameters)
 
-    def exchange(self, make: Callable[[], Segmenter]) -> None:
+    def exchange(self, make: Callable[[], ResilientSegmenter]) -> None:
         """Has this thread make an exchange between two frames: none is begun and none published.
 
         It is made even where the worker is told to stop now.
@@ -114,18 +126,47 @@ class SegmentationWorker(threading.Thread):
         while not self._exchanges.empty():
             if self._publishing is not None:
                 self._publishing.result()
-            self._segmenter = self._exchanges.get()()
+            self.segmenter = self._exchanges.get()()
 
     def stop(self, timeout_s: float) -> bool:
         """Closes the mailboxes and waits for the frames under way.
 
         Returns:
-            Whether the thread ended in time.
+            Whether the thread ended in time, or nobody waits for it any more.
         """
         for name, job in self._mailboxes.close():
             self._drop(self._cameras[name], job, DropReason.INACTIVE, 'the node was deactivated')
+        if self._abandoned.is_set():
+            return True
         self.join(timeout_s)
         return not self.is_alive()
+
+    def succeed(self, reason: str) -> SegmentationWorker:
+        """Leaves this thread to the model it waits for; it ends when that returns, if ever.
+
+        Args:
+            reason: why; told to those who wait for the frames the model has.
+
+        Returns:
+            A worker that takes its place, to be started.
+        """
+        with self._lock:
+            self._abandoned.set()
+            tasks, self._with_model = self._with_model, ()
+        for task in tasks:
+            self._drop(task.camera, task.job, DropReason.MODEL_ERROR, reason)
+        successor = SegmentationWorker(
+            self.segmenter,
+            self._cameras,
+            self._mailboxes,
+            self._parameters,
+            self._now_ns,
+            self._load,
+            self._log,
+            self._on_lost,
+        )
+        successor._exchanges = self._exchanges
+        return successor
 
     def _prepare(self, camera: Camera, job: Job, parameters: Parameters) -> _Task | None:
         """Decides whether a frame is worth the model's time, and decodes it."""
@@ -152,10 +193,26 @@ class SegmentationWorker(threading.Thread):
         }
         return _Task(camera, job, frame, topics, stages_ms)
 
-    def _segment(self, tasks: list[_Task], parameters: Parameters) -> None:
-        """Runs the model on a batch and hands over the results; on failure, frame by frame."""
+    def _segment(
+        self, tasks: Sequence[_Task], parameters: Parameters, later: Sequence[_Task] = ()
+    ) -> None:
+        """Runs the model on a batch and hands over the results; on failure, frame by frame.
+
+        Args:
+            tasks: the batch.
+            parameters: the node's.
+            later: others that were taken and are not done yet.
+        """
+        with self._lock:
+            if self._abandoned.is_set():
+                return
+            self._with_model = [*tasks, *later]
+        segmenter, scale = self.segmenter, self._load.step.input_scale
+        results: list[Segmentation] = []
+        failure: Exception | None = None
         try:
-            results = self._segmenter.segment(
+            segmenter.scale_input(scale if segmenter.can_scale_input else 1.0)
+            results = segmenter.segment(
                 [task.frame for task in tasks],
                 confidence=any(
                     task.camera.outputs.needs_confidence(task.topics) for task in tasks
@@ -164,12 +221,21 @@ class SegmentationWorker(threading.Thread):
                 output_size_hw=parameters.output_size_hw,
             )
         except Exception as error:
-            if len(tasks) > 1:
-                # One bad frame must not take the others with it.
-                for task in tasks:
-                    self._segment([task], parameters)
-                return
-            self._fail(tasks[0].camera, tasks[0].job, error)
+            failure = error
+        with self._lock:
+            is_abandoned = self._abandoned.is_set()
+            self._with_model = () if is_abandoned else later
+        if is_abandoned:
+            return  # the frames are accounted for
+        if isinstance(failure, ModelLostError):
+            self._on_lost(failure)
+        if failure is not None and len(tasks) > 1:
+            # One bad frame must not take the others with it.
+            for i, task in enumerate(tasks):
+                self._segment([task], parameters, tasks[i + 1 :])
+            return
+        if failure is not None:
+            self._fail(tasks[0].camera, tasks[0].job, failure)
             return
         if self._publishing is not None:
             self._publishing.result()
@@ -204,6 +270,10 @@ class SegmentationWorker(threading.Thread):
         latency_ms = (self._now_ns() - result.stamp_ns) * 1e-6
         is_known = result.stamp_ns and latency_ms >= 0.0
         camera.account.publish(result.stamp_ns, latency_ms if is_known else None, stages_ms)
+        since_arrival_ms = (time.monotonic() - task.job.arrived_s) * 1e3
+        change = self._load.observe(since_arrival_ms, parameters.latency_budget_ms)
+        if change is not None:
+            self._log.warning('load', f'{change[0]}, as {change[1]}')
 
     def _fail(self, camera: Camera, job: Job, error: Exception) -> None:
         """Counts a frame that was lost to an error and says why."""

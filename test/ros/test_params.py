@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from seg_perception.errors import ConfigurationError
-from seg_perception.ros import params, params_text
+from seg_perception.ros import params, params_text, params_values
 from seg_perception.ros.model_swap import with_swapped
 from seg_perception.ros.options import rows
 
@@ -51,7 +51,7 @@ def test_every_parameter_is_described():
 
 def test_live_changes():
     changes = {'confidence_threshold': 0.5, 'camera.weight': 2.0, 'use_sim_time': True}
-    after = params.changed(NOW, changes, is_loaded=True)
+    after = params_values.changed(NOW, changes, is_loaded=True)
     assert after.confidence_threshold == 0.5
     assert after.camera['camera'].weight == 2.0
     assert NOW.confidence_threshold == 0.0
@@ -59,7 +59,7 @@ def test_live_changes():
 
 def test_swapped_changes():
     changes = {'model': 'other', 'mask_classes': ['cat'], 'overlay_opacity': 0.1}
-    after = params.changed(NOW, changes, is_loaded=True)
+    after = params_values.changed(NOW, changes, is_loaded=True)
     assert (after.model, after.mask_classes, after.overlay_opacity) == ('other', ('cat',), 0.1)
     # what is live holds at once, what is swapped when the swap is made
     before = with_swapped(after, NOW)
@@ -71,8 +71,8 @@ def test_swapped_changes():
 def test_what_needs_a_configure_is_refused_while_loaded(name):
     value = {'output_size_wh': [1, 1], 'trust_model_code': True}.get(name, 'x')
     with pytest.raises(ConfigurationError, match=f'parameter {name} takes effect when'):
-        params.changed(NOW, {name: value}, is_loaded=True)
-    assert params.changed(NOW, {name: value}, is_loaded=False) != NOW
+        params_values.changed(NOW, {name: value}, is_loaded=True)
+    assert params_values.changed(NOW, {name: value}, is_loaded=False) != NOW
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_what_needs_a_configure_is_refused_while_loaded(name):
 )
 def test_values_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ConfigurationError, match=message):
-        params.changed(NOW, changes, is_loaded=False)
+        params_values.changed(NOW, changes, is_loaded=False)
 
 
 def test_whole_numbers_are_numbers():
-    assert params.changed(NOW, {'camera.max_rate_hz': 5}, is_loaded=True).camera[
+    assert params_values.changed(NOW, {'camera.max_rate_hz': 5}, is_loaded=True).camera[
         'camera'
     ].max_rate_hz == pytest.approx(5.0)
 

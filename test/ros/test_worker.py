@@ -13,6 +13,7 @@ from seg_perception.errors import InferenceError
 from seg_perception.ros.accounting import CameraAccount
 from seg_perception.ros.camera import Job
 from seg_perception.ros.frame_result import FrameResult
+from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.params import Parameters
@@ -34,10 +35,19 @@ class Model:
 
     def __init__(self):
         self.called = threading.Semaphore(0)
-        self.fails_at_ns = None
+        self.fails_at_ns = self.hangs_at_ns = None
+        self.go_on = threading.Event()
+
+    batch_limit = None
+    can_scale_input = True
+
+    def scale_input(self, scale):
+        assert scale == 1.0
 
     def segment(self, frames, **_):
         self.called.release()
+        if self.hangs_at_ns in [frame.stamp_ns for frame in frames]:
+            assert self.go_on.wait(TIMEOUT_S)
         if self.fails_at_ns in [frame.stamp_ns for frame in frames]:
             raise InferenceError('no')
         labels = np.zeros((1, 1), np.uint8)
@@ -90,7 +100,9 @@ class Rig:
             self.mailboxes,
             Parameters,
             lambda: 0,
+            LoadControl(),
             ThrottledLog(self.lines),
+            lambda _: None,
         )
         self.worker.start()
 
@@ -174,3 +186,27 @@ def test_whatever_fails_is_counted_and_the_next_frame_comes_through(rig):
         'front: no',
         'RuntimeError: cannot publish',
     ]
+
+
+def test_a_worker_that_waits_for_ever_is_succeeded_and_its_frames_are_counted_once(rig):
+    rig.outputs.allowed.release(10)
+    rig.model.hangs_at_ns = 1
+    rig.send(1)
+    assert rig.model.called.acquire(timeout=TIMEOUT_S)
+    hanging = rig.worker
+    rig.worker = hanging.succeed('it hangs')
+    assert hanging.stop(0.0), 'nobody waits for it'
+    rig.mailboxes.open()
+    rig.worker.start()
+    now = rig.account.snapshot()
+    assert (now.dropped['model_error'], now.pending) == (1, 0)
+    rig.send(2)
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while rig.account.snapshot().pending and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    rig.model.go_on.set()
+    hanging.join(TIMEOUT_S)
+    assert not hanging.is_alive()
+    now = rig.account.snapshot()
+    assert (now.received, now.published, now.pending) == (2, 1, 0)
+    assert rig.outputs.published == [2]
