@@ -121,7 +121,7 @@ def label_objects(
 
 def _by_owner(owners_YX: torch.Tensor, values_N: torch.Tensor, nobody: int) -> torch.Tensor:
     """The owner's value at every pixel."""
-    return _with_first(values_N, nobody)[owners_YX]
+    return _with_first(values_N, nobody).index_select(0, owners_YX.flatten()).view_as(owners_YX)
 
 
 def _only(owners_YX: torch.Tensor, is_kept_N: torch.Tensor) -> torch.Tensor:
@@ -204,23 +204,38 @@ def _blocks(num_objects: int, sampler: GridSampler) -> list[slice]:
 
 
 def _windows(found: FoundMasks, sampler: GridSampler) -> torch.Tensor:
-    """First row, row after the last, first column and column after the last of each box.
+    """First row, row after the last, first column and column after the last of each object.
 
     Returns:
-        (N, 4) int64 in output pixels, those whose centre is in the box; whole images where boxes
-        are not known.
+        (N, 4) int64 in output pixels: those whose centre is in the box, or, where boxes are not
+        known, those that a positive sample reaches.
     """
-    height, width = sampler.output_hw
     boxes_N4 = found.boxes_xyxy_N4
     if boxes_N4 is None:
-        whole = torch.tensor([0, height, 0, width], device=found.scores_N.device)
-        return whole.expand(len(found.scores_N), 4)
+        is_inside_NHW = found.mask_logits_NHW > 0
+        return torch.stack(
+            [
+                *_reached(is_inside_NHW.any(2), sampler.rows),
+                *_reached(is_inside_NHW.any(1), sampler.columns),
+            ],
+            1,
+        )
     edges_4N = boxes_N4.double().T.contiguous()
     rows, columns = (
         torch.searchsorted(sampler.input_edges(axis), edges_4N[first::2].contiguous())
         for axis, first in ((0, 1), (1, 0))
     )
     return torch.stack([*rows, *columns], 1)
+
+
+def _reached(has_inside_NH: torch.Tensor, axis: AxisSampling) -> tuple[torch.Tensor, torch.Tensor]:
+    """First pixel and pixel after the last between samples of which one is inside."""
+    num_samples = has_inside_NH.shape[1]
+    position_H = torch.arange(num_samples, device=has_inside_NH.device)
+    first_N = position_H.where(has_inside_NH, num_samples).amin(1)
+    last_N = position_H.where(has_inside_NH, -1).amax(1)
+    start_N = torch.searchsorted(axis.high.contiguous(), first_N)
+    return start_N, torch.searchsorted(axis.low.contiguous(), last_N, right=True)
 
 
 def _axes(

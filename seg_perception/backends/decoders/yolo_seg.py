@@ -65,21 +65,21 @@ def _instances(found: Found, protos_MHW: torch.Tensor) -> InstanceOutput:
 def _from_anchors(image_KA: torch.Tensor, card: ModelCard) -> Found:
     options = card.output.options
     end = _BOX + len(card.classes)
-    scores_A, class_ids_A = image_KA[_BOX:end].max(0)
+    scores_A = image_KA[_BOX:end].amax(0)  # without the class, which few need: much quicker
     chosen = torch.nonzero(scores_A >= options.score_threshold).flatten()
     scores_N, order = scores_A[chosen].sort(descending=True, stable=True)
     scores_N, chosen = scores_N[:_MAX_ANCHORS], chosen[order[:_MAX_ANCHORS]]
     _check_scores(scores_N, card)
+    class_ids_N = image_KA[_BOX:end, chosen].argmax(0)
     centers_N2, sizes_N2 = image_KA[:2, chosen].T.float(), image_KA[2:_BOX, chosen].T.float()
     boxes_N4 = torch.cat([centers_N2 - sizes_N2 / 2, centers_N2 + sizes_N2 / 2], 1)
     kept = surviving(
         boxes_N4,
-        class_ids_A[chosen],
+        class_ids_N,
         iou_threshold=options.iou_threshold,
         max_boxes=options.max_objects,
     )
-    chosen = chosen[kept]
-    return boxes_N4[kept], scores_N[kept], class_ids_A[chosen], image_KA[end:, chosen].T
+    return boxes_N4[kept], scores_N[kept], class_ids_N[kept], image_KA[end:, chosen[kept]].T
 
 
 def _from_rows(image_NK: torch.Tensor, card: ModelCard) -> Found:
