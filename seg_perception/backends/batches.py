@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from seg_perception.errors import InferenceError
+from seg_perception.imaging.quantise import Quantisation
 
 
 def check_batch(
@@ -13,6 +14,7 @@ def check_batch(
     device: torch.device,
     input_hw_fixed: tuple[int, int] | None,
     max_batch: int | None,
+    quantisation: Quantisation | None = None,
 ) -> None:
     """Checks what goes into a model before a library says it in its own words.
 
@@ -20,7 +22,9 @@ def check_batch(
         InferenceError: another device, shape, size or batch than the model takes.
     """
     shape = tuple(batch_B3HW.shape)
-    if len(shape) != 4 or shape[1] != 3 or 0 in shape or not batch_B3HW.is_floating_point():
+    is_stored = quantisation is not None and batch_B3HW.dtype == getattr(torch, quantisation.dtype)
+    is_right = batch_B3HW.is_floating_point() or is_stored
+    if len(shape) != 4 or shape[1] != 3 or 0 in shape or not is_right:
         raise InferenceError(
             f'{model}: expected a floating-point batch of shape (B, 3, H, W), got '
             f'{batch_B3HW.dtype} {shape}'

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from seg_perception.backends.batches import filled_up
+from seg_perception.imaging.quantise import Quantisation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class GraphInput:
         batch, height, width = (_known(shape[i]) for i in ((0, 1, 2) if is_nhwc else (0, 2, 3)))
         hw_fixed = (height, width) if height and width else None
         return cls(dtype, is_nhwc, hw_fixed, batch)
+
+    def quantisation(self, device: torch.device) -> Quantisation | None:
+        """How pixels can be given as they are: bytes, for a graph that takes such, on the CPU."""
+        is_bytes = self.dtype == torch.uint8 and device.type == 'cpu'
+        return Quantisation('uint8', 0.0, 0) if is_bytes else None
 
     def take(self, batch_B3HW: torch.Tensor) -> torch.Tensor:
         """A normalised batch as the graph wants it: filled up, converted, in its layout."""

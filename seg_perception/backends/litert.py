@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from seg_perception.backends.batches import check_batch, filled_up
@@ -23,6 +24,7 @@ from seg_perception.errors import (
     MissingExtraError,
     WeightsError,
 )
+from seg_perception.imaging.quantise import Quantisation
 from seg_perception.models.card import ModelCard
 
 _INPUT_DTYPES = (np.uint8, np.int8, np.float32)
@@ -68,8 +70,8 @@ def load(
 class LiteRtBackend:
     """A LiteRT interpreter; see `Backend`.
 
-    It takes normalised float32 images like every backend. For an integer input they are
-    quantised as the file says, ``q = round(x / scale) + zero_point``; outputs with a scale are
+    It takes normalised float32 images like every backend, and for an integer input also what the
+    file's quantisation makes of them, which saves a way through floats; outputs with a scale are
     dequantised.
 
     Args:
@@ -92,6 +94,7 @@ class LiteRtBackend:
         self._card = card
         self._options = options
         self._input = _image_input(interpreter, card)
+        self.input_quantisation = quantisation_of(self._input)
         self._decoder = OutputDecoder(card, channels_first=False)
         outputs = interpreter.get_output_details()
         self._outputs = outputs if self._decoder.reads_all else outputs[:1]
@@ -109,21 +112,36 @@ class LiteRtBackend:
         """See `Backend.infer`."""
         if self._interpreter is None:
             raise InferenceError(f'{self._card.name}: is closed')
-        check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
+        check_batch(
+            batch_B3HW,
+            self._card.name,
+            self.device,
+            self.input_hw_fixed,
+            self.max_batch,
+            self.input_quantisation,
+        )
         shape = tuple(batch_B3HW.shape)
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
             if self._fixed_batch is not None:
                 batch_B3HW = filled_up(batch_B3HW, self._fixed_batch)
-            image_BHW3 = batch_B3HW.permute(0, 2, 3, 1).to(torch.float32)
-            if tuple(image_BHW3.shape) != self._allocated:
+            image_BHW3 = self._stored(batch_B3HW.permute(0, 2, 3, 1))
+            if image_BHW3.shape != self._allocated:
                 self._interpreter.resize_tensor_input(self._input['index'], image_BHW3.shape)
                 self._interpreter.allocate_tensors()
-                self._allocated = tuple(image_BHW3.shape)
-            quantised = quantise(image_BHW3, self._input)
-            self._interpreter.set_tensor(self._input['index'], quantised.contiguous().numpy())
+                self._allocated = image_BHW3.shape
+            self._interpreter.set_tensor(self._input['index'], image_BHW3)
             self._interpreter.invoke()
             tensors = [self._output(details) for details in self._outputs]
             return self._decoder(tensors, (shape[2], shape[3]), shape[0])
+
+    def _stored(self, image_BHW3: torch.Tensor) -> npt.NDArray[Any]:
+        """What the file wants: bytes as they are, numbers as its input stores them."""
+        quantisation = self.input_quantisation
+        if quantisation is None:
+            return np.ascontiguousarray(image_BHW3.float().numpy())
+        if not image_BHW3.is_floating_point():
+            return np.ascontiguousarray(image_BHW3.numpy())
+        return np.ascontiguousarray(quantisation.stored(image_BHW3.float().numpy()))
 
     def _output(self, details: dict[str, Any]) -> torch.Tensor:
         stored = torch.from_numpy(self._interpreter.get_tensor(details['index']))
@@ -149,21 +167,17 @@ class LiteRtBackend:
         }
 
 
-def quantise(values: torch.Tensor, tensor: dict[str, Any]) -> torch.Tensor:
-    """Real numbers as a TFLite tensor stores them: rounded half to even, saturated.
+def quantisation_of(tensor: dict[str, Any]) -> Quantisation | None:
+    """How a TFLite tensor stores numbers as integers; None where it holds floats.
 
     Args:
-        values: float32, any shape; not changed.
         tensor: LiteRT's details of the tensor (``dtype``, ``quantization``).
     """
     dtype = np.dtype(tensor['dtype'])
     if dtype == np.float32:
-        return values
+        return None
     scale, zero_point = tensor['quantization']
-    bounds = np.iinfo(dtype)
-    # an integer tensor without a scale holds the numbers themselves
-    scaled = values.mul(1.0 / scale if scale else 1.0).add_(float(zero_point))
-    return scaled.round_().clamp_(bounds.min, bounds.max).to(getattr(torch, dtype.name))
+    return Quantisation(dtype.name, float(scale), int(zero_point))
 
 
 def dequantise(stored: torch.Tensor, tensor: dict[str, Any]) -> torch.Tensor:

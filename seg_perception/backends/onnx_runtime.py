@@ -225,6 +225,7 @@ class OnnxBackend:
             )
         self.input_hw_fixed = self._input.hw_fixed
         self.max_batch = self._input.batch_fixed
+        self.input_quantisation = self._input.quantisation(self.device)
         self._decoder = OutputDecoder(card)
         outputs = session.get_outputs()
         self._decoder.check_shape(outputs[0].shape)
@@ -237,7 +238,14 @@ class OnnxBackend:
         """See `Backend.infer`."""
         if self._session is None:
             raise InferenceError(f'{self._card.name}: is closed')
-        check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
+        check_batch(
+            batch_B3HW,
+            self._card.name,
+            self.device,
+            self.input_hw_fixed,
+            self.max_batch,
+            self.input_quantisation,
+        )
         shape = tuple(batch_B3HW.shape)
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
             image = self._input.take(batch_B3HW)

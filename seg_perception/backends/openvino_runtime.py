@@ -113,6 +113,7 @@ class OpenVinoBackend:
         self.dtype = self._input.dtype if self._input.dtype.is_floating_point else torch.float32
         self.input_hw_fixed = self._input.hw_fixed
         self.max_batch = self._input.batch_fixed
+        self.input_quantisation = self._input.quantisation(self.device)
         self._decoder = OutputDecoder(card)
         shape = compiled.outputs[0].partial_shape
         self._decoder.check_shape(_sides(shape) if shape.rank.is_static else ())
@@ -123,7 +124,14 @@ class OpenVinoBackend:
         """See `Backend.infer`."""
         if self._request is None:
             raise InferenceError(f'{self._card.name}: is closed')
-        check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
+        check_batch(
+            batch_B3HW,
+            self._card.name,
+            self.device,
+            self.input_hw_fixed,
+            self.max_batch,
+            self.input_quantisation,
+        )
         shape = tuple(batch_B3HW.shape)
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
             image = self._input.take(batch_B3HW).numpy()

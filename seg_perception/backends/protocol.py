@@ -12,6 +12,7 @@ from typing import Literal, Protocol, get_args
 import torch
 
 from seg_perception.errors import ConfigurationError
+from seg_perception.imaging.quantise import Quantisation
 from seg_perception.structures import ClassTable
 
 Precision = Literal['auto', 'fp32', 'fp16', 'bf16']
@@ -197,8 +198,13 @@ class Backend(Protocol):
         """Whether `infer` only enqueues work of static control flow, as CUDA graphs need it."""
         ...
 
+    @property
+    def input_quantisation(self) -> Quantisation | None:
+        """How its file stores its input as integers; None where it takes `dtype` alone."""
+        ...
+
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
-        """Runs the model on normalised images.
+        """Runs the model on normalised images, given in `dtype` or by `input_quantisation`.
 
         On CUDA the work may still be under way when this returns (same stream, as usual).
 

@@ -21,6 +21,7 @@ from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.outputs import OutputDecoder, all_tensors
 from seg_perception.backends.protocol import DTYPES, Backend, ModelOutput, RunOptions
 from seg_perception.errors import ConfigurationError, DeviceError, InferenceError
+from seg_perception.imaging.quantise import Quantisation
 from seg_perception.models.card import ModelCard
 
 Network = Callable[[torch.Tensor], Any]
@@ -143,6 +144,7 @@ class TorchBackend:
     """
 
     name = 'torch'
+    input_quantisation: Quantisation | None = None
 
     def __init__(
         self,

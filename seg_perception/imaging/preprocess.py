@@ -1,7 +1,7 @@
 """Frames to the batches a network eats: resize, colour order, normalise.
 
-Shape suffixes: B batch, C channels, S channels of the source, H/W network input, Y/X source
-pixels.
+Shape suffixes: B batch, C channels, S channels of the source, L levels of a pixel, H/W network
+input, Y/X source pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from seg_perception.errors import ConfigurationError
@@ -22,6 +23,7 @@ from seg_perception.imaging.convert import (
 )
 from seg_perception.imaging.device_resize import DeviceResizer
 from seg_perception.imaging.encodings import Layout
+from seg_perception.imaging.quantise import Quantisation
 from seg_perception.imaging.resize_plan import (
     Interpolation,
     Placement,
@@ -66,6 +68,9 @@ class Preprocessor:
         device: where the batch is wanted.
         dtype: float32, float16 or bfloat16. Normalisation is computed in float32.
         channels_last: memory format of the batch.
+        quantisation: where given, batches are integers, what it stores of ``x``, instead of
+            ``dtype``; on the CPU only. Each of the 256 levels is normalised and stored once, so
+            that pixels stay bytes all the way.
         pad_C: what is padded with, like the mean; the mean where None.
         interpolation: see above.
         max_pixels: bound on a frame's height * width.
@@ -86,6 +91,7 @@ class Preprocessor:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
         *,
+        quantisation: Quantisation | None = None,
         pad_C: Sequence[float] | None = None,
         interpolation: Interpolation = 'bilinear',
         canvas_hw: tuple[int, int] | None = None,
@@ -116,6 +122,8 @@ class Preprocessor:
             )
         if dtype not in (torch.float32, torch.float16, torch.bfloat16):
             raise ConfigurationError(f'expected dtype float32, float16 or bfloat16, got {dtype}')
+        if quantisation is not None and torch.device(device).type != 'cpu':
+            raise ConfigurationError(f'expected device cpu with a quantisation, got {device}')
         self.channel_order: ChannelOrder = channel_order
         self.device = torch.device(device)
         self.dtype = dtype
@@ -129,6 +137,13 @@ class Preprocessor:
         self._bias_C = (-np.asarray(mean_C, np.float64) / std).astype(np.float32)
         padding = np.zeros(3) if pad_C is None else (np.asarray(pad_C) - np.asarray(mean_C)) / std
         self._padding_C11 = torch.tensor(padding, dtype=dtype, device=self.device)[:, None, None]
+        self._levels_LC: npt.NDArray[np.integer] | None = None
+        if quantisation is not None:
+            levels_LC = np.arange(256, dtype=np.float32)[:, None] * self._gain_C + self._bias_C
+            self._levels_LC = quantisation.stored(levels_LC)
+            self.dtype = getattr(torch, quantisation.dtype)
+            stored_C = quantisation.stored(padding.astype(np.float32))
+            self._padding_C11 = torch.from_numpy(stored_C)[:, None, None]
         # A test sets this on a CPU, to compare the two ways.
         self._resizes_on_device = self.device.type == 'cuda'
         self._device_resizer = DeviceResizer(
@@ -251,6 +266,13 @@ class Preprocessor:
 
     def _normalise(self, pixels: U8, content_CHW: torch.Tensor) -> None:
         """Writes ``pixels * gain + bias`` over the content of an input, both of one size."""
+        if self._levels_LC is not None:
+            target_HWC = content_CHW.permute(1, 2, 0).numpy()
+            is_identity = (self._levels_LC == np.arange(256)[:, None]).all()
+            np.copyto(
+                target_HWC, pixels if is_identity else cv2.LUT(pixels, self._levels_LC[None])
+            )
+            return
         exact_CHW = content_CHW
         if self.dtype is not torch.float32:
             exact_CHW = torch.empty_like(content_CHW, dtype=torch.float32)

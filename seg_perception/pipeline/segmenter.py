@@ -120,6 +120,7 @@ class Segmenter:
             self._backend.device,
             self._backend.dtype,
             self._backend.channels_last,
+            quantisation=self._backend.input_quantisation,
             pad_C=pad[::-1] if pad is not None and bgr else pad,
             interpolation=spec.interpolation,
             canvas_hw=spec.canvas_hw,

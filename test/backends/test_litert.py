@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seg_perception.backends import RunOptions, load_backend
-from seg_perception.backends.litert import dequantise, quantise
+from seg_perception.backends.litert import dequantise, quantisation_of
 from seg_perception.errors import DeviceError, InferenceError, ModelCardError
 from seg_perception.models.card import ModelCard
 
@@ -47,16 +47,17 @@ def tensor(dtype: Any, scale: float, zero_point: int) -> dict[str, Any]:
 def test_quantise_by_hand(
     details: dict[str, Any], values: list[float], expected: list[int]
 ) -> None:
-    given = torch.tensor(values)
-    stored = quantise(given, details)
+    given = np.array(values, np.float32)
+    quantisation = quantisation_of(details)
+    assert quantisation is not None
+    stored = quantisation.stored(given)
     assert stored.tolist() == expected
-    assert stored.numpy().dtype == details['dtype']
+    assert stored.dtype == details['dtype']
     assert given.tolist() == pytest.approx(values)
 
 
-def test_float_input_is_passed_through_and_dequantise_by_hand() -> None:
-    values = torch.tensor([1.25, -3.0])
-    assert quantise(values, tensor(np.float32, 0.0, 0)) is values
+def test_floats_are_not_quantised_and_dequantise_by_hand() -> None:
+    assert quantisation_of(tensor(np.float32, 0.0, 0)) is None
     stored = torch.tensor([-3, 1, 127], dtype=torch.int8)
     assert dequantise(stored, tensor(np.int8, 0.5, -3)).tolist() == [0.0, 2.0, 65.0]
     assert dequantise(stored, tensor(np.int8, 0.0, 0)).tolist() == [-3.0, 1.0, 127.0]
@@ -101,6 +102,12 @@ def test_public_model_equals_feeding_it_the_pixels(
     output = backend.infer(batch)
     assert output.labels_BHW is not None
     assert np.array_equal(output.labels_BHW.numpy(), expected)
+    # bytes go in as they are, and mean the same
+    assert backend.input_quantisation is not None
+    stored = backend.input_quantisation.stored(batch.numpy())
+    assert np.array_equal(stored[0].transpose(1, 2, 0), pixels_YX3)
+    as_bytes = backend.infer(torch.from_numpy(stored))
+    assert torch.equal(as_bytes.labels_BHW, output.labels_BHW)
     assert len(np.unique(expected)) > 1
     with pytest.raises(InferenceError, match='at most 1'):
         backend.infer(batch.repeat(2, 1, 1, 1))

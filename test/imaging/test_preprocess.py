@@ -20,6 +20,7 @@ torch = pytest.importorskip('torch', reason='torch is not installed')
 
 from seg_perception.imaging.device_resize import taps  # noqa: E402
 from seg_perception.imaging.preprocess import Preprocessor  # noqa: E402
+from seg_perception.imaging.quantise import Quantisation  # noqa: E402
 from seg_perception.imaging.resize_plan import plan_resize  # noqa: E402
 
 MEAN, STD = (123.0, 117.5, 104.0), (58.0, 57.0, 57.5)
@@ -506,3 +507,40 @@ def test_bad_frames_raise_and_the_next_call_works():
 def test_impossible_options(options, message):
     with pytest.raises(ConfigurationError, match=message):
         Preprocessor((8, 8), **options)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize(
+    'quantisation',
+    [
+        Quantisation('int8', 0.0173, -11),
+        Quantisation('uint8', 1 / 57.5, 117),
+        Quantisation('uint8', 0.0, 3),
+    ],
+)
+def test_quantised_batches_are_the_stored_single_ones(quantisation, mode, channels_last):
+    arguments = ((21, 21), mode, MEAN, STD, 'rgb', 1, 'cpu', torch.float32, channels_last)
+    stored = Preprocessor(*arguments, quantisation=quantisation, pad_C=(9.0, 200.0, 80.0))
+    single = Preprocessor(*arguments, pad_C=(9.0, 200.0, 80.0))
+    for frame in (random_frame(), random_frame('mono8', 40, 21)):
+        [(expected_B3HW, _, _)] = single([frame])
+        [(batch_B3HW, _, _)] = stored([frame])
+        assert batch_B3HW.dtype == getattr(torch, quantisation.dtype)
+        expected = quantisation.stored(expected_B3HW.numpy())
+        # a value that is half-way between two integers may round either way
+        difference = batch_B3HW.numpy().astype(int) - expected
+        assert np.abs(difference).max() <= 1
+        assert np.count_nonzero(difference) <= 0.001 * difference.size
+
+
+def test_pixels_that_are_the_integers_are_only_copied():
+    quantisation = Quantisation('uint8', 1 / 127.5, 127)
+    frame = random_frame('rgb8', 12, 18)
+    preprocess = Preprocessor(
+        (12, 18), 'stretch', (127.0,) * 3, (127.5,) * 3, quantisation=quantisation
+    )
+    [(batch_B3HW, _, _)] = preprocess([frame])
+    assert np.array_equal(batch_B3HW[0].permute(1, 2, 0).numpy(), to_rgb(frame))
+    with pytest.raises(ConfigurationError, match='device cpu'):
+        Preprocessor((12, 18), device='cuda', quantisation=quantisation)
