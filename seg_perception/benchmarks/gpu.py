@@ -31,7 +31,8 @@ RANDOM = 'random:'
 """Before a catalog name: its architecture with random weights, where the real ones are not at
 hand; time does not depend on them."""
 
-STAGES = ('preprocess', 'infer', 'postprocess', 'download')
+STAGES = ('preprocess', 'infer', 'postprocess', 'replay', 'download')
+"""Of which a graph replays the first three in one."""
 
 NUM_IMAGES = 8
 """Different images that take turns."""
@@ -160,7 +161,9 @@ def to_markdown(figures: Iterable[GpuFigures]) -> str:
     for row in figures:
         case = row.case
         size = f'{case.size_hw[1]}x{case.size_hw[0]}' + (' (own input)' if case.is_native else '')
-        stages = ' | '.join(f'{row.stages_ms[name]:.2f}' for name in STAGES)
+        stages = ' | '.join(
+            f'{row.stages_ms[name]:.2f}' if name in row.stages_ms else '–' for name in STAGES
+        )
         lines.append(
             f'| {case.model} | {case.engine} | {case.precision} | {size} | {case.batch} '
             f'| {row.forward_ms:.2f} | {row.bare_fps:.0f} | {row.stream_fps:.0f} '
