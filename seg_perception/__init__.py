@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from seg_perception.postprocess.objects import find_objects
     from seg_perception.postprocess.overlay import draw_overlay
     from seg_perception.sources.stills import read_image
-    from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
+    from seg_perception.structures import ClassTable, CompressedFrame, Frame, Prompt, Segmentation
 
 __all__ = [
     'ClassTable',
     'CompressedFrame',
     'Frame',
+    'Prompt',
     'Segmentation',
     'Segmenter',
     'draw_overlay',
@@ -36,6 +37,7 @@ _HOME = {
     'ClassTable': 'structures',
     'CompressedFrame': 'structures',
     'Frame': 'structures',
+    'Prompt': 'structures',
     'Segmentation': 'structures',
     'Segmenter': 'pipeline',
     'draw_overlay': 'postprocess.overlay',

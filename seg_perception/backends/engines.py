@@ -15,10 +15,19 @@ from pathlib import Path
 from seg_perception.backends import litert, onnx_runtime, openvino_runtime, torch_eager
 from seg_perception.backends.engine_cache import EngineCache
 from seg_perception.backends.networks import NETWORKS
+from seg_perception.backends.prompted import PromptedBackend
 from seg_perception.backends.protocol import Backend, EngineName, RunOptions
 from seg_perception.backends.torch_aot import AheadCompiler, package_name
-from seg_perception.errors import ConfigurationError, MissingExtraError, SegPerceptionError
+from seg_perception.backends.worded import WordedBackend
+from seg_perception.errors import (
+    ConfigurationError,
+    MissingExtraError,
+    ModelCardError,
+    SegPerceptionError,
+)
 from seg_perception.models.card import ModelCard
+from seg_perception.models.nets.prompted import PromptedNetwork
+from seg_perception.models.nets.worded import WordedNetwork
 
 LoadModel = Callable[[ModelCard, Path, RunOptions, EngineCache], Backend]
 
@@ -37,6 +46,8 @@ class Engine:
         load: opens a verified file and makes it ready.
         files: formats it reads by itself.
         runs_networks: whether it runs torch networks, hence all formats of `NETWORKS`.
+        runs_in_torch: whether it does so within torch, so that a decoder can go on from an
+            encoder's features, as models that take prompts or words need it.
         require: raises `MissingExtraError` or `ConfigurationError` where something is missing
             that it cannot do without; imports nothing heavy.
     """
@@ -46,11 +57,16 @@ class Engine:
     load: LoadModel
     files: frozenset[str] = frozenset()
     runs_networks: bool = False
+    runs_in_torch: bool = False
     require: Callable[[], None] = nothing_needed
 
     def runs(self, weights_format: str) -> bool:
         """Whether it runs models of a format."""
         return weights_format in self.files or (self.runs_networks and weights_format in NETWORKS)
+
+    def takes(self, card: ModelCard) -> bool:
+        """Whether it runs a model."""
+        return self.runs(card.weights.format) and (self.runs_in_torch or not card.output.is_asked)
 
     @property
     def missing(self) -> str:
@@ -84,8 +100,21 @@ def load_torch(
     options: RunOptions,
     cache: EngineCache,
 ) -> Backend:
-    """Loads the torch network of a file and runs what ``prepare`` makes of it."""
+    """Loads the torch network of a file and runs what ``prepare`` makes of it.
+
+    Raises:
+        ModelCardError: the card says that the network takes prompts or words, and it does not.
+    """
     network = NETWORKS[card.weights.format](card, path, options)
+    if isinstance(network, PromptedNetwork) and card.output.kind == 'prompts':
+        return PromptedBackend(network, card, options, prepare)
+    if isinstance(network, WordedNetwork) and card.output.kind == 'words':
+        return WordedBackend(network, card, options, prepare)
+    if isinstance(network, (PromptedNetwork, WordedNetwork)) or card.output.is_asked:
+        raise ModelCardError(
+            f'{card.name}: output.kind: expected what {type(network).__name__} takes, got '
+            f'{card.output.kind}; prompts and words go with networks that are made for them'
+        )
     return torch_eager.TorchBackend(network, card, options, prepare)
 
 
@@ -111,18 +140,21 @@ ENGINES: Mapping[str, Engine] = {
             'torch, operation by operation',
             partial(load_torch, torch_eager.as_it_is),
             runs_networks=True,
+            runs_in_torch=True,
         ),
         Engine(
             'cuda_graph',
             'torch, replayed as CUDA graphs, one per input size; GPU only',
             partial(load_torch, torch_eager.as_cuda_graph),
             runs_networks=True,
+            runs_in_torch=True,
         ),
         Engine(
             'compile',
             'torch.compile, on a GPU replayed as CUDA graphs; compiles at every start',
             partial(load_torch, torch_eager.as_compiled),
             runs_networks=True,
+            runs_in_torch=True,
             require=torch_eager.require_compiler,
         ),
         Engine(
@@ -130,6 +162,7 @@ ENGINES: Mapping[str, Engine] = {
             'torch.export and AOTInductor; compiles once and keeps the result in the cache',
             load_aot,
             runs_networks=True,
+            runs_in_torch=True,
         ),
         Engine(
             'onnxruntime',
@@ -199,11 +232,12 @@ def select_engine(card: ModelCard, options: RunOptions) -> Engine:
         engine = native_engine(weights_format)
     else:
         engine = ENGINES[options.engine]
-    if not engine.runs(weights_format):
-        able = [e.name for e in ENGINES.values() if e.runs(weights_format)]
+    if not engine.takes(card):
+        able = [e.name for e in ENGINES.values() if e.takes(card)]
+        asked = f' of models that take {card.output.kind}' if card.output.is_asked else ''
         raise ConfigurationError(
-            f'engine: expected one that runs {weights_format} files like those of {card.name}: '
-            f"{', '.join(able)}, or auto; got '{options.engine}'"
+            f'engine: expected one that runs {weights_format} files{asked} like those of '
+            f"{card.name}: {', '.join(able)}, or auto; got '{options.engine}'"
         )
     engine.require()
     return engine

@@ -29,7 +29,10 @@ def load_built_network(card: ModelCard, path: Path, options: RunOptions) -> torc
         WeightsError: the file cannot be read safely or does not fit the network.
     """
     assert card.architecture is not None  # the card's own check
-    network = nets.build(card.architecture, len(card.classes), **card.architecture_options)
+    if card.architecture in nets.PROMPTED:
+        network: torch.nn.Module = nets.PROMPTED[card.architecture]()
+    else:
+        network = nets.build(card.architecture, len(card.classes), **card.architecture_options)
     state = rename_keys(load_state_dict(path, card.weights.format), card.weights)
     load_into(network, state, f'{card.name}: {path.name}')
     return network.eval().requires_grad_(False)

@@ -89,7 +89,7 @@ class OutputDecoder:
             main = tensors[0][:num_images]
             axis = channel_axis(main.shape, self._card, channels_first=self._channels_first)
             return interpret(main, axis, self._card)
-        _refuse_nan(tensors, self._card)
+        refuse_nan(tensors, self._card)
         output = self._decode(tensors, input_hw, self._card)
         if output.instances is not None:
             return ModelOutput(instances=output.instances[:num_images])
@@ -99,8 +99,8 @@ class OutputDecoder:
         )
 
 
-def _refuse_nan(tensors: Sequence[torch.Tensor], card: ModelCard) -> None:
-    """What is not a number would pass no threshold and silently be no object."""
+def refuse_nan(tensors: Sequence[torch.Tensor], card: ModelCard) -> None:
+    """Raises InferenceError for NaN, which would pass no threshold and silently be no object."""
     floats = (tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel())
     # The largest of numbers and NaN is NaN: a twentieth of the time of looking at each.
     has_nan = [tensor.amax().isnan() for tensor in floats]

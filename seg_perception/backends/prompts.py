@@ -34,13 +34,15 @@ class ImagePrompts:
         places_N: per object the places (P, 2) of its tokens, x and y, float32; whole numbers at
             pixel centres.
         kinds_N: per object what its places are (P,), see ``models.nets.prompted.ON``.
-        class_ids_N: what each object is called, a position in `prompt_classes`.
+        class_ids_N: what each object is called, a position in ``classes``.
+        classes: background, then the names of the prompts.
     """
 
     input_hw: tuple[int, int]
     places_N: tuple[npt.NDArray[np.float32], ...]
     kinds_N: tuple[npt.NDArray[np.int64], ...]
     class_ids_N: tuple[int, ...]
+    classes: ClassTable
 
     def __len__(self) -> int:
         return len(self.class_ids_N)
@@ -66,6 +68,7 @@ class ImagePrompts:
             places_N=tuple(places for places, _ in tokens),
             kinds_N=tuple(kinds for _, kinds in tokens),
             class_ids_N=tuple(classes.id_of(prompt.name) for prompt in prompts),
+            classes=classes,
         )
 
     def batches(self) -> Iterator[tuple[list[int], bool]]:

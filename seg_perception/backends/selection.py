@@ -119,6 +119,8 @@ def candidates(
     """The engines that may be chosen, the native one first."""
     weights_format = card.weights.format
     names = [native_engine(weights_format).name]
+    if card.output.is_asked:  # there is no picture to measure it with that asks for nothing
+        return names
     is_cuda = select_device(options.device).type == 'cuda'
     for name in _ON_CUDA if is_cuda else _ON_CPU:
         engine = ENGINES[name]

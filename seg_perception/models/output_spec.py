@@ -13,6 +13,12 @@ Kinds that hold one value or one score per class at every point of a grid:
 - ``probabilities``: the same, already softmaxed.
 - ``labels``: (B, H, W) class ids; no confidence can be had.
 
+Kinds of networks that look for what their user asks for; the card's classes are but background
+(and ``object``):
+
+- ``prompts``: masks of what boxes and points show, named as the prompts are.
+- ``words``: scores of words, at every point of a grid.
+
 Kinds that have to be decoded, with all tensors of the graph in this order:
 
 - ``queries``: class logits (B, Q, C + 1), the last for "no object", and mask logits (B, Q, H, W),
@@ -37,7 +43,16 @@ from typing import Literal, cast, get_args
 from seg_perception.models.card_fields import Fields, check_choice, fail
 from seg_perception.structures import MAX_OBJECTS
 
-OutputKind = Literal['logits', 'probabilities', 'labels', 'queries', 'yolo_seg', 'detections']
+OutputKind = Literal[
+    'logits',
+    'probabilities',
+    'labels',
+    'prompts',
+    'words',
+    'queries',
+    'yolo_seg',
+    'detections',
+]
 Task = Literal['semantic', 'instance', 'panoptic']
 MaskExtent = Literal['image', 'box']
 
@@ -132,7 +147,7 @@ class OutputSpec:
         check_choice('output.kind', self.kind, get_args(OutputKind))
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             fail('output.temperature', 'a positive number', self.temperature)
-        if self.temperature != 1.0 and self.kind != 'logits':
+        if self.temperature != 1.0 and self.kind not in ('logits', 'words'):
             fail('output.temperature', f'none, because {self.kind} have none', self.temperature)
 
     @property
@@ -141,10 +156,15 @@ class OutputSpec:
         return self.kind != 'labels'
 
     @property
+    def is_asked(self) -> bool:
+        """Whether the model looks for what its user asks for, and so has no classes of its own."""
+        return self.kind in ('prompts', 'words')
+
+    @property
     def gives_objects(self) -> bool:
         """Whether the model tells objects apart itself."""
         is_semantic = self.kind == 'queries' and self.options.task == 'semantic'
-        return self.kind in OPTIONS_BY_KIND and not is_semantic
+        return self.kind in (*OPTIONS_BY_KIND, 'prompts') and not is_semantic
 
 
 def read_output_spec(section: Fields) -> OutputSpec:

@@ -11,28 +11,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from seg_perception.backends import RunOptions, load_backend
 from seg_perception.backends.failures import device_failures, translated
+from seg_perception.backends.prompted import PromptedBackend
+from seg_perception.backends.prompts import ImagePrompts
 from seg_perception.backends.torch_eager import give_memory_back, use_threads
-from seg_perception.errors import ConfigurationError, InferenceError, InputError
-from seg_perception.imaging import DEFAULT_MAX_PIXELS, decode
+from seg_perception.backends.worded import WordedBackend
+from seg_perception.errors import ConfigurationError, InferenceError
+from seg_perception.imaging import DEFAULT_MAX_PIXELS
 from seg_perception.imaging.convert import frame_bytes
-from seg_perception.imaging.preprocess import Preprocessor
 from seg_perception.models import DEFAULT_MODEL, ModelCard, resolve
 from seg_perception.pipeline.device_graph import StageGraphs
 from seg_perception.pipeline.device_queue import Download, StageClock
 from seg_perception.pipeline.finishing import Finisher, Part, Wanted
+from seg_perception.pipeline.images import Image, check_prompts, to_frame
+from seg_perception.pipeline.network_input import input_spec, make_preprocessor
 from seg_perception.pipeline.pending import PendingSegmentations
-from seg_perception.structures import ClassTable, CompressedFrame, Frame, Segmentation
-
-Image = Frame | CompressedFrame | npt.NDArray[np.uint8]
+from seg_perception.structures import ClassTable, Frame, Prompt, Segmentation
 
 _SCALED_MULTIPLE = 32
 """Sides of inputs made smaller are multiples of this: the stride of most networks."""
@@ -52,6 +53,7 @@ class Segmenter:
         weights_path: a local copy of the weights, instead of where the card says.
         input_size_hw: network input size instead of the card's, for more speed or more detail.
         confidence_threshold: pixels less sure than this probability get ``unlabeled_id``.
+        words: what to look for, for models that segment what words name; see `words`.
         max_pixels: larger images are refused before anything is allocated.
         **run_options: fields of ``backends.RunOptions``: ``device``, ``precision``, ``engine``,
             ``channels_last``, ``num_threads`` (torch's and OpenCV's too, which are settings of
@@ -71,6 +73,7 @@ class Segmenter:
         weights_path: str | Path | None = None,
         input_size_hw: tuple[int, int] | None = None,
         confidence_threshold: float = 0.0,
+        words: Sequence[str] = (),
         max_pixels: int = DEFAULT_MAX_PIXELS,
         **run_options: Any,
     ) -> None:
@@ -93,40 +96,18 @@ class Segmenter:
         if options.num_threads:
             cv2.setNumThreads(options.num_threads)
         self._backend = load_backend(card, weights_path, options)
+        kind = card.output.kind
+        self._prompted = cast(PromptedBackend, self._backend) if kind == 'prompts' else None
+        self._worded = cast(WordedBackend, self._backend) if kind == 'words' else None
+        if words:
+            self.words = tuple(words)
         self._stream: torch.cuda.Stream | None = None  # brings results to the host
         if self.device.type == 'cuda':
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         self._finish = Finisher(card, self.device)
         self._max_pixels = max_pixels
-        spec = card.input
-        fixed_hw = self._backend.input_hw_fixed
-        if fixed_hw is not None:
-            if input_size_hw not in (None, fixed_hw):
-                raise ConfigurationError(
-                    f'{card.name} takes only images of {fixed_hw[0]}x{fixed_hw[1]} '
-                    f'(height x width), got input_size_hw {input_size_hw}'
-                )
-            spec = spec.at_fixed_size(fixed_hw)
-        bgr = spec.channel_order == 'bgr'
-        mean, std, pad = spec.mean_rgb, spec.std_rgb, spec.pad_rgb
-        self._input = spec
-        self._preprocessor = Preprocessor(
-            spec.size_hw,
-            spec.resize,
-            mean[::-1] if bgr else mean,
-            std[::-1] if bgr else std,
-            spec.channel_order,
-            spec.multiple,
-            self._backend.device,
-            self._backend.dtype,
-            self._backend.channels_last,
-            quantisation=self._backend.input_quantisation,
-            pad_C=pad[::-1] if pad is not None and bgr else pad,
-            interpolation=spec.interpolation,
-            canvas_hw=spec.canvas_hw,
-            placement=spec.placement,
-            max_pixels=max_pixels,
-        )
+        self._input = input_spec(card, self._backend, input_size_hw)
+        self._preprocessor = make_preprocessor(self._input, self._backend, max_pixels)
         self._graphs: StageGraphs | None = None
         if self._backend.is_capturable:
             self._graphs = StageGraphs(
@@ -168,8 +149,37 @@ class Segmenter:
 
     @property
     def classes(self) -> ClassTable:
-        """What the label values mean."""
-        return self.card.classes
+        """What the label values mean, where the results do not say something else."""
+        return self.card.classes if self._worded is None else self._worded.classes
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether the model segments what prompts point at."""
+        return self._prompted is not None
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether the model segments what words name."""
+        return self._worded is not None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the model looks for; they are its classes, after background.
+
+        They can be changed at any time, by another thread too: results say what their labels
+        mean.
+        """
+        return () if self._worded is None else self._worded.classes.names[1:]
+
+    @words.setter
+    def words(self, words: Sequence[str]) -> None:
+        if self._worded is not None:
+            self._worded.set_words(words)
+        elif words:
+            raise ConfigurationError(
+                f'words: expected none, because {self.card.name} has classes of its own, got '
+                f'{", ".join(words)}; use a model that takes words'
+            )
 
     @property
     def has_confidence(self) -> bool:
@@ -215,12 +225,16 @@ class Segmenter:
         """
         self._backend.warm_up(self.input_hw(source_hw), batch)
         for _ in range(1 if self._graphs is None else 2):  # the second time is captured
-            self.segment([np.zeros((*source_hw, 3), np.uint8)] * batch)
+            self.segment(
+                [np.zeros((*source_hw, 3), np.uint8)] * batch,
+                prompts=[()] * batch if self.takes_prompts else None,
+            )
 
     def segment(
         self,
         images: Sequence[Image],
         *,
+        prompts: Sequence[Sequence[Prompt]] | None = None,
         confidence: bool = True,
         objects: bool = True,
         output_size_hw: tuple[int, int] | None = None,
@@ -229,6 +243,9 @@ class Segmenter:
 
         Args:
             images: frames, compressed frames, or RGB arrays of shape (Y, X, 3), uint8.
+            prompts: what to segment in each image, for models that want to be told; the classes
+                of a result are then background and the names of its prompts. An image with none
+                has no objects.
             confidence: whether to compute confidence too.
             objects: whether to tell objects apart too, where the model does.
             output_size_hw: size of the results; each image's own where None.
@@ -240,20 +257,26 @@ class Segmenter:
             they are the class and the score of the object at each pixel.
 
         Raises:
-            InputError: an image cannot be used; none is segmented then.
+            InputError: an image or a prompt cannot be used; none is segmented then.
             InferenceError: the model failed, or gave something that is not a number.
-            ConfigurationError: ``output_size_hw`` cannot be.
+            ConfigurationError: ``output_size_hw`` cannot be, prompts are missing or not for this
+                model.
         """
         # A device reports what a kernel did at any later call, in whichever stage that is.
         with device_failures(self.card.name, f'on {len(images)} image(s)'):
             return self.start(
-                images, confidence=confidence, objects=objects, output_size_hw=output_size_hw
+                images,
+                prompts=prompts,
+                confidence=confidence,
+                objects=objects,
+                output_size_hw=output_size_hw,
             ).results()
 
     def start(
         self,
         images: Sequence[Image],
         *,
+        prompts: Sequence[Sequence[Prompt]] | None = None,
         confidence: bool = True,
         objects: bool = True,
         output_size_hw: tuple[int, int] | None = None,
@@ -264,6 +287,7 @@ class Segmenter:
 
         Args:
             images: see `segment`; their bytes are free on return.
+            prompts: see `segment`.
             confidence: see `segment`.
             objects: see `segment`.
             output_size_hw: see `segment`.
@@ -281,15 +305,18 @@ class Segmenter:
             raise ConfigurationError(
                 f'expected output_size_hw of two positive numbers, got {output_size_hw}'
             )
+        check_prompts(self.card, prompts, len(images))
         wanted = Wanted(confidence, objects, output_size_hw, self.confidence_threshold)
         use_threads(self._num_threads)
         clock = StageClock(self.device)
         with clock.host_stage('decode'):
-            frames = [self._to_frame(image) for image in images]
+            frames = [to_frame(image, self._max_pixels) for image in images]
         with torch.inference_mode():
             downloads = self._replayed(frames, wanted, clock)
             if downloads is None:
-                downloads = self._download(self._stages(frames, wanted, clock.stage))
+                downloads = self._download(
+                    self._stages(frames, wanted, clock.stage, prompts=prompts)
+                )
         return PendingSegmentations(self.card, frames, downloads, clock)
 
     def _stages(
@@ -298,6 +325,7 @@ class Segmenter:
         wanted: Wanted,
         stage: Callable[[str], AbstractContextManager[None]],
         sources: Sequence[torch.Tensor] | None = None,
+        prompts: Sequence[Sequence[Prompt]] | None = None,
     ) -> list[Part]:
         """Preprocess, infer, postprocess.
 
@@ -310,7 +338,14 @@ class Segmenter:
         for batch_B3HW, indices, geometries in batches:
             for part in _parts(len(indices), self._backend.max_batch):
                 with stage('infer'):
-                    output = self._backend.infer(batch_B3HW[part])
+                    if self._prompted is not None and prompts is not None:
+                        asked = [
+                            ImagePrompts.of(prompts[i], geometry)
+                            for i, geometry in zip(indices[part], geometries[part], strict=True)
+                        ]
+                        output = self._prompted.infer_prompted(batch_B3HW[part], asked)
+                    else:
+                        output = self._backend.infer(batch_B3HW[part])
                 with stage('postprocess'):
                     parts += self._finish(output, indices[part], geometries[part], wanted)
         return parts
@@ -382,7 +417,7 @@ class Segmenter:
             InferenceError: the model failed or gives no logits.
         """
         with torch.inference_mode():
-            [(batch_B3HW, _, [geometry])] = self._preprocessor([self._to_frame(image)])
+            [(batch_B3HW, _, [geometry])] = self._preprocessor([to_frame(image, self._max_pixels)])
             output = self._backend.infer(batch_B3HW)
             if output.logits_BCHW is None or output.is_probabilities:
                 raise InferenceError(
@@ -419,23 +454,6 @@ class Segmenter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _to_frame(self, image: Image) -> Frame:
-        if isinstance(image, Frame):
-            return image
-        if isinstance(image, CompressedFrame):
-            return decode(image, max_pixels=self._max_pixels)
-        is_gray = isinstance(image, np.ndarray) and image.ndim == 2
-        is_rgb = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3
-        if not (is_gray or is_rgb) or image.dtype != np.uint8:
-            got = (
-                f'{image.dtype} of shape {image.shape}' if hasattr(image, 'dtype') else type(image)
-            )
-            raise InputError(
-                f'expected a Frame, a CompressedFrame, or a uint8 array of shape (Y, X, 3) in RGB '
-                f'or (Y, X) in grey, got {got}; for other pixels use Frame.from_array'
-            )
-        return Frame.from_array(image, 'mono8' if is_gray else 'rgb8')
 
 
 def _parts(num_items: int, max_items: int | None) -> Iterator[slice]:

@@ -47,7 +47,7 @@ class TestShippedCards:
         assert card.summary
         assert card.licence
         if card.architecture is not None:
-            assert card.architecture in nets.ARCHITECTURES
+            assert card.architecture in {*nets.ARCHITECTURES, *nets.PROMPTED}
         if card.weights.is_remote or card.weights.uri.startswith('package://'):
             assert card.weights.sha256 or card.weights.sha256_prefix
 

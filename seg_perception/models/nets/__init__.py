@@ -26,6 +26,8 @@ from seg_perception.models.nets.deeplab import (
     LRASPPMobileNetV3,
 )
 from seg_perception.models.nets.deeplab_mobilenetv2 import DeepLabMobileNetV2
+from seg_perception.models.nets.mobile_sam import MobileSAM
+from seg_perception.models.nets.prompted import PromptedNetwork
 from seg_perception.models.nets.segnet import SegNet
 from seg_perception.models.nets.unet import UNet
 
@@ -47,6 +49,9 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     }
 )
 """What builds each network; called with the number of classes and the card's options."""
+
+PROMPTED: Mapping[str, Callable[[], PromptedNetwork]] = MappingProxyType({'mobile_sam': MobileSAM})
+"""What builds networks that segment what prompts point at; they know no classes."""
 
 
 def build(architecture: str, num_classes: int, **options: Any) -> nn.Module:

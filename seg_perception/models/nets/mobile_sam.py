@@ -11,7 +11,7 @@ the tensor at hand, L its cells in a row.
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -260,12 +260,12 @@ class MobileSAM(PromptedNetwork):
 
     @property
     def encoder(self) -> nn.Module:
-        """See `PromptedNetwork.encoder`; the features are one tensor."""
+        """See `PromptedNetwork.encoder`."""
         return self.image_encoder
 
     def decode(
         self,
-        features: Any,
+        features: tuple[torch.Tensor, ...],
         input_hw: tuple[int, int],
         places_NP2: torch.Tensor,
         kinds_NP: torch.Tensor,
@@ -274,7 +274,7 @@ class MobileSAM(PromptedNetwork):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `PromptedNetwork.decode`; the masks' grid is four times coarser than the input."""
         prompts_NPC = self.prompt_encoder(places_NP2, kinds_NP, input_hw)
-        image_1CHW = features + self.prompt_encoder.no_mask_embed.weight[..., None, None]
+        image_1CHW = features[0] + self.prompt_encoder.no_mask_embed.weight[..., None, None]
         places_CHW = self.prompt_encoder.of_grid((image_1CHW.shape[2], image_1CHW.shape[3]))
         masks_NKHW, fits_NK = self.mask_decoder(image_1CHW, places_CHW, prompts_NPC)
         if not best_of_several:

@@ -8,7 +8,6 @@ N objects, P prompt tokens per object, H/W the grid of the masks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,12 +23,12 @@ class PromptedNetwork(nn.Module, ABC):
     @property
     @abstractmethod
     def encoder(self) -> nn.Module:
-        """Maps images (B, 3, height, width) to features: a tensor, or a tuple of them, with B."""
+        """Maps images (B, 3, height, width) to features: a tensor or several, each (B, …)."""
 
     @abstractmethod
     def decode(
         self,
-        features: Any,
+        features: tuple[torch.Tensor, ...],
         input_hw: tuple[int, int],
         places_NP2: torch.Tensor,
         kinds_NP: torch.Tensor,
@@ -39,7 +38,7 @@ class PromptedNetwork(nn.Module, ABC):
         """Masks of objects in one image.
 
         Args:
-            features: what the encoder made of the image, a batch of one.
+            features: what the encoder made of one image, each (1, …), float32.
             input_hw: size of the encoder's input.
             places_NP2: x and y in pixels of that input, whole numbers at pixel centres; float32.
             kinds_NP: what each place is, see `ON` and its neighbours.

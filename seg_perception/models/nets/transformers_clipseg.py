@@ -64,7 +64,7 @@ class TransformersClipSeg(WordedNetwork):
         )
         return embeddings
 
-    def decode(self, features: Any, words_WD: torch.Tensor) -> torch.Tensor:
+    def decode(self, features: tuple[torch.Tensor, ...], words_WD: torch.Tensor) -> torch.Tensor:
         """See `WordedNetwork.decode`; the grid is that of the input."""
         num_images, num_words = len(features[0]), len(words_WD)
         # Every image with every word, as if they were so many images.

@@ -15,24 +15,25 @@ from seg_perception.models.nets.prompted import BESIDE, ON, TOP_LEFT, PromptedNe
 
 
 class ImageEncoder(nn.Module):
-    """The part of a SAM that sees the image, as a module of its own.
+    """The part of a SAM that sees the image, without anything that its decoder uses too.
 
     Args:
-        model: transformers' SamModel or Sam2Model.
+        vision_encoder: of transformers' SamModel or Sam2Model.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, vision_encoder: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.vision_encoder = vision_encoder
 
     def forward(self, batch_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Image embeddings, the coarsest last (SAM has only that)."""
-        embeddings = self.model.get_image_embeddings(batch_B3HW)
-        return (embeddings,) if isinstance(embeddings, torch.Tensor) else tuple(embeddings)
+        """Image embeddings: SAM has one, SAM 2 several, the coarsest last."""
+        seen = self.vision_encoder(batch_B3HW)
+        levels = getattr(seen, 'fpn_hidden_states', None)
+        return (seen.last_hidden_state,) if levels is None else tuple(levels)
 
 
 class TransformersSam(PromptedNetwork):
-    """SAM or SAM 2; see `PromptedNetwork`. Takes square images of one size.
+    """SAM; see `PromptedNetwork`. Takes square images of one size.
 
     Args:
         model: transformers' SamModel or Sam2Model.
@@ -41,7 +42,7 @@ class TransformersSam(PromptedNetwork):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._encoder = ImageEncoder(model)
+        self._encoder = ImageEncoder(model.vision_encoder)
 
     @property
     def encoder(self) -> nn.Module:
@@ -50,7 +51,7 @@ class TransformersSam(PromptedNetwork):
 
     def decode(
         self,
-        features: Any,
+        features: tuple[torch.Tensor, ...],
         input_hw: tuple[int, int],
         places_NP2: torch.Tensor,
         kinds_NP: torch.Tensor,
@@ -67,9 +68,25 @@ class TransformersSam(PromptedNetwork):
             given['input_labels'] = kinds_NP[None, :, is_point_P]
         if is_corner_P.any():
             given['input_boxes'] = places_NP2[None, :, is_corner_P].flatten(2)
-        embeddings = list(features) if len(features) > 1 else features[0]
-        found = self.model(image_embeddings=embeddings, multimask_output=best_of_several, **given)
+        found = self.model(
+            image_embeddings=self._embeddings(features), multimask_output=best_of_several, **given
+        )
         masks_NKHW, fits_NK = found.pred_masks[0], found.iou_scores[0]
         best_N = fits_NK.argmax(1)
         each_N = torch.arange(len(best_N), device=best_N.device)
         return masks_NKHW[each_N, best_N], fits_NK[each_N, best_N]
+
+    def _embeddings(self, features: tuple[torch.Tensor, ...]) -> Any:
+        """As the library's own ``get_image_embeddings`` makes them."""
+        return features[0]
+
+
+class TransformersSam2(TransformersSam):
+    """SAM 2 on single images; see `TransformersSam`."""
+
+    def _embeddings(self, features: tuple[torch.Tensor, ...]) -> Any:
+        decoder = self.model.mask_decoder
+        fine, middle, coarse = features
+        # The network was made for video; this says that there was no frame before.
+        alone = coarse + self.model.no_memory_embedding.view(1, -1, 1, 1)
+        return [decoder.conv_s0(fine), decoder.conv_s1(middle), alone]

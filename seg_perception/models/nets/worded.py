@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,18 +20,18 @@ class WordedNetwork(nn.Module, ABC):
     @property
     @abstractmethod
     def encoder(self) -> nn.Module:
-        """Maps images (B, 3, height, width) to features: a tensor, or a tuple of them, with B."""
+        """Maps images (B, 3, height, width) to features: a tensor or several, each (B, …)."""
 
     @abstractmethod
     def embed(self, words: Sequence[str]) -> torch.Tensor:
         """What the decoder looks for, (W, D), on the network's device; W is at least 1."""
 
     @abstractmethod
-    def decode(self, features: Any, words_WD: torch.Tensor) -> torch.Tensor:
+    def decode(self, features: tuple[torch.Tensor, ...], words_WD: torch.Tensor) -> torch.Tensor:
         """How well each word fits each place.
 
         Args:
-            features: what the encoder made of the images.
+            features: what the encoder made of images, each (B, …), float32.
             words_WD: from `embed`.
 
         Returns:
