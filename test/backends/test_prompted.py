@@ -17,7 +17,7 @@ from seg_perception.errors import (
     ModelCardError,
     PromptError,
 )
-from seg_perception.imaging.preprocess import plan_resize
+from seg_perception.imaging.resize_plan import plan_resize
 from seg_perception.models import resolve
 from seg_perception.models.card import ModelCard
 from seg_perception.models.nets.mobile_sam import MobileSAM
@@ -50,7 +50,9 @@ def segmenter(card):
 
 
 class TestTokens:
-    geometry = plan_resize((50, 100), (200, 200), 'corner')  # twice as large
+    geometry = plan_resize(
+        (50, 100), (200, 200), 'fit', canvas_hw=(200, 200), placement='corner'
+    )  # twice as large
 
     def test_a_box_is_its_corners_and_leaves_nothing_open(self):
         made = ImagePrompts.of([Prompt(box_xyxy_px=(10, 20, 31, 42))], self.geometry)
