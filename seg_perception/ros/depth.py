@@ -47,7 +47,7 @@ class DepthFault(str, enum.Enum):
     UNPAIRED = 'unpaired'
     """None had the colour image's stamp, within ``depth_max_offset_s``."""
     UNCALIBRATED = 'uncalibrated'
-    """No camera_info of the colour image, or one that cannot be used."""
+    """No camera_info of the colour image, or one of either image that cannot be used."""
     MISMATCHED = 'mismatched'
     """It is not registered to the colour image: another frame_id, shape or calibration."""
     MALFORMED = 'malformed'
@@ -309,6 +309,12 @@ class DepthInput:
         height, width = depth_hw
         seen = intrinsics, self._intrinsics, (height, width)
         if seen != self._checked:
+            for calibration in (intrinsics, self._intrinsics):
+                try:
+                    if calibration is not None:
+                        calibration.pinhole(self._is_rectified)
+                except GeometryError as error:
+                    raise _Fault(DepthFault.UNCALIBRATED, str(error)) from error
             check_registered(
                 intrinsics, self._intrinsics, (height, width), is_rectified=self._is_rectified
             )
