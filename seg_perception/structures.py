@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -138,7 +139,7 @@ class ClassTable:
     def __post_init__(self) -> None:
         if not self.names:
             raise ConfigurationError('expected at least one class name, got none')
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        repeated = sorted(name for name, times in Counter(self.names).items() if times > 1)
         if repeated or not all(self.names):
             raise ConfigurationError(
                 f'expected unique, non-empty class names, got repeated {repeated} '

@@ -25,7 +25,8 @@ from seg_perception.errors import (
 from seg_perception.imaging import encode
 from seg_perception.models import resolve
 from seg_perception.models.nets import build
-from seg_perception.models.weights import fetch_weights, load_state_dict
+from seg_perception.models.state_dicts import load_state_dict
+from seg_perception.models.weights import fetch_weights
 from seg_perception.structures import CompressedFrame
 
 SIZE_HW = (96, 96)

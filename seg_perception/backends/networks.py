@@ -7,6 +7,7 @@ loader and one line.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,12 @@ from seg_perception.models import nets
 from seg_perception.models.card import ModelCard
 from seg_perception.models.origins import SOURCES
 from seg_perception.models.origins.source import BuildNetwork
-from seg_perception.models.weights import load_into, load_state_dict, rename_keys
+from seg_perception.models.state_dicts import (
+    check_tensors,
+    load_into,
+    load_state_dict,
+    rename_keys,
+)
 
 LoadNetwork = Callable[[ModelCard, Path, RunOptions], torch.nn.Module]
 
@@ -29,12 +35,19 @@ def load_built_network(card: ModelCard, path: Path, options: RunOptions) -> torc
         WeightsError: the file cannot be read safely or does not fit the network.
     """
     assert card.architecture is not None  # the card's own check
+    make: Callable[[], torch.nn.Module]
     if card.architecture in nets.PROMPTED:
-        network: torch.nn.Module = nets.PROMPTED[card.architecture]()
+        make = nets.PROMPTED[card.architecture]
     else:
-        network = nets.build(card.architecture, len(card.classes), **card.architecture_options)
+        make = partial(
+            nets.build, card.architecture, len(card.classes), **card.architecture_options
+        )
     state = rename_keys(load_state_dict(path, card.weights.format), card.weights)
-    load_into(network, state, f'{card.name}: {path.name}')
+    origin = f'{card.name}: {path.name}'
+    with torch.device('meta'):  # a card may ask for more memory than there is
+        check_tensors(make(), state, origin)
+    network = make()
+    load_into(network, state, origin)
     return network.eval().requires_grad_(False)
 
 

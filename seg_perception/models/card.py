@@ -50,7 +50,7 @@ from typing import Any, Literal, cast, get_args
 import yaml
 
 from seg_perception.errors import ConfigurationError, ModelCardError
-from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice, fail
+from seg_perception.models.card_fields import CardLoader, Fields, check_choice, fail
 from seg_perception.models.input_spec import InputSpec, read_input_spec
 from seg_perception.models.output_spec import OutputSpec, read_output_spec
 from seg_perception.structures import ClassTable
@@ -242,19 +242,31 @@ def load_card(path: str | Path) -> ModelCard:
             text = stream.read(_MAX_CARD_BYTES + 1)
     except OSError as error:
         raise ModelCardError(f'{path}: cannot be read: {error.strerror}') from error
+    return dataclasses.replace(parse_card(text, str(path)), path=path.absolute())
+
+
+def parse_card(text: bytes | str, origin: str) -> ModelCard:
+    """Reads the text of a model card.
+
+    Args:
+        text: YAML.
+        origin: where it comes from, for messages.
+
+    Raises:
+        ModelCardError: see `load_card`.
+    """
     if len(text) > _MAX_CARD_BYTES:
         raise ModelCardError(
-            f'{path}: expected a model card of at most {_MAX_CARD_BYTES} bytes, got a larger file'
+            f'{origin}: expected a model card of at most {_MAX_CARD_BYTES} bytes, got a larger one'
         )
     try:
-        document = yaml.load(text, Loader=UniqueKeyLoader)
+        document = yaml.load(text, Loader=CardLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ModelCardError(f'{path}: is not valid YAML: {error}') from error
+        raise ModelCardError(f'{origin}: is not valid YAML: {error}') from error
     try:
-        card = card_from_mapping(document)
+        return card_from_mapping(document)
     except ModelCardError as error:
-        raise ModelCardError(f'{path}: {error}') from error
-    return dataclasses.replace(card, path=path.absolute())
+        raise ModelCardError(f'{origin}: {error}') from error
 
 
 def card_from_mapping(document: object) -> ModelCard:

@@ -155,6 +155,19 @@ class UniqueKeyLoader(yaml.SafeLoader):
         return mapping
 
 
+class CardLoader(UniqueKeyLoader):
+    """Refuses aliases too: a few lines of them stand for more values than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """See the base class; raises ComposerError for an alias."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, 'an alias (*name); write the value out', event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
 def check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ModelCardError where ``value`` is none of ``choices``."""
     if value not in choices:

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from seg_perception.errors import MissingExtraError, ModelCardError, WeightsError
+from seg_perception.errors import MissingExtraError, WeightsError
 from seg_perception.models.card import (
     FORMAT_BY_SUFFIX,
     ModelCard,
     WeightsFormat,
-    card_from_mapping,
+    parse_card,
 )
 from seg_perception.models.yolo_export import card_of_export, is_yolo_export
 
@@ -143,6 +141,7 @@ def _onnx_facts(path: Path) -> GraphFacts:
     except Exception as error:
         raise WeightsError(f'{path}: is not a valid ONNX model: {str(error)[:300]}') from error
     metadata = dict(session.get_modelmeta().custom_metadata_map)
+    carried = metadata.get(CARD_KEY)
     image, outputs = session.get_inputs()[0], session.get_outputs()
     output = outputs[0]
     channels_last = len(image.shape) == 4 and image.shape[3] == 3 and image.shape[1] != 3
@@ -157,7 +156,7 @@ def _onnx_facts(path: Path) -> GraphFacts:
         num_classes=_channels(output.shape, 1 if not channels_last else 3),
         kind='labels' if 'int' in output.type else '',
         class_names=names,
-        card=_carried_card(path, metadata[CARD_KEY]) if CARD_KEY in metadata else None,
+        card=parse_card(carried, f'{path}: metadata {CARD_KEY}') if carried else None,
         inspected=inspected,
     )
 
@@ -206,14 +205,3 @@ def _class_names(text: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
         return ()
     return tuple(values)
-
-
-def _carried_card(path: Path, text: str) -> ModelCard:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ModelCardError(f'{path}: metadata {CARD_KEY}: is not valid YAML: {error}') from error
-    try:
-        return card_from_mapping(document)
-    except ModelCardError as error:
-        raise ModelCardError(f'{path}: metadata {CARD_KEY}: {error}') from error

@@ -25,12 +25,8 @@ from seg_perception.backends.exporting import export_onnx, export_program
 from seg_perception.errors import ConfigurationError, ModelError
 from seg_perception.models import nets, resolve
 from seg_perception.models.card import ModelCard, WeightsFormat
-from seg_perception.models.weights import (
-    fetch_weights,
-    load_into,
-    load_state_dict,
-    rename_keys,
-)
+from seg_perception.models.state_dicts import load_into, load_state_dict, rename_keys
+from seg_perception.models.weights import fetch_weights
 from seg_perception.training.card_file import write_card
 from seg_perception.training.checkpoint import save_tensors
 

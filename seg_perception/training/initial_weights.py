@@ -23,12 +23,8 @@ from seg_perception.models import nets, resolve
 from seg_perception.models.card import ModelCard, WeightsSource
 from seg_perception.models.input_spec import InputSpec
 from seg_perception.models.output_spec import OutputSpec
-from seg_perception.models.weights import (
-    fetch_weights,
-    load_into,
-    load_state_dict,
-    rename_keys,
-)
+from seg_perception.models.state_dicts import load_into, load_state_dict, rename_keys
+from seg_perception.models.weights import fetch_weights
 from seg_perception.structures import ClassTable
 from seg_perception.training.config import TrainConfig
 

@@ -13,7 +13,7 @@ import yaml
 from seg_perception.backends import RunOptions, load_backend
 from seg_perception.errors import DeviceError, ModelCardError, WeightsError
 from seg_perception.models import ModelCard, resolve
-from seg_perception.models.weights import load_state_dict
+from seg_perception.models.state_dicts import load_state_dict
 
 MakeCard = Callable[..., ModelCard]
 TRUSTED = RunOptions(device='cpu', trust_model_code=True, num_threads=1)

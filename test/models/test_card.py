@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import yaml
 
 from seg_perception.errors import ModelCardError
-from seg_perception.models.card import WeightsSource, card_from_mapping, load_card
+from seg_perception.models.card import MAX_CLASSES, WeightsSource, card_from_mapping, load_card
 
 CARD: dict[str, Any] = {
     'name': 'unet.two',
@@ -217,7 +219,7 @@ def test_prefix_must_start_the_hash() -> None:
         ('name: [unclosed', 'not valid YAML'),
         ('name: a\nname: b\n', 'repeated field'),
         ('name: !!python/object/apply:os.getcwd []\n', 'not valid YAML'),
-        ('name: &a [*a]\nweights: *a\n', 'weights: expected a mapping'),
+        ('name: &a [*a]\nweights: *a\n', 'an alias'),
         ('a\x00b', 'not valid YAML'),
     ],
 )
@@ -239,3 +241,23 @@ def test_missing_binary_and_huge_files(tmp_path: Path) -> None:
     huge.write_bytes(b' ' * (4 * 1024 * 1024 + 1))
     with pytest.raises(ModelCardError, match='at most'):
         load_card(huge)
+
+
+def test_aliases_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    lines = ['a: &a [x, x, x, x, x, x, x, x, x, x]']
+    lines += [
+        f'{b}: &{b} [{", ".join([f"*{a}"] * 10)}]' for a, b in itertools.pairwise('abcdefghi')
+    ]
+    path = tmp_path / 'card.yaml'
+    path.write_text(yaml.safe_dump(CARD) + 'measurements:\n  ' + '\n  '.join(lines))
+    with pytest.raises(ModelCardError, match=r'an alias \(\*name\); write the value out'):
+        load_card(path)
+
+
+def test_as_many_classes_as_ids_allow(tmp_path: Path) -> None:
+    start_s = time.monotonic()
+    names = [f'c{i}' for i in range(MAX_CLASSES)]
+    assert len(card_from_mapping({**CARD, 'classes': {'names': names}}).classes) == MAX_CLASSES
+    with pytest.raises(ModelCardError, match='at most 65535 classes'):
+        card_from_mapping({**CARD, 'classes': {'names': [*names, 'more']}})
+    assert time.monotonic() - start_s < 20.0

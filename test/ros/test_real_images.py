@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image
 from seg_perception.imaging import view_frame
 from seg_perception.models import resolve
 from seg_perception.models.nets import build
-from seg_perception.models.weights import load_into, load_state_dict, rename_keys
+from seg_perception.models.state_dicts import load_into, load_state_dict, rename_keys
 from seg_perception.ros import qos
 from seg_perception.ros.messages import array_to_image, image_to_frame, make_header, stamp_to_ns
 

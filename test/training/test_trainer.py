@@ -18,7 +18,7 @@ pytest.importorskip('kornia', reason='kornia is not installed')
 import seg_perception
 from seg_perception.errors import ConfigurationError, SegPerceptionError
 from seg_perception.models import DEFAULT_MODEL, resolve
-from seg_perception.models.weights import load_state_dict
+from seg_perception.models.state_dicts import load_state_dict
 from seg_perception.pipeline import Segmenter
 from seg_perception.structures import ClassTable
 from seg_perception.training.augment import Augmenter

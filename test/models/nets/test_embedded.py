@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from seg_perception.models import nets, resolve
-from seg_perception.models.weights import fetch_weights, load_into, load_state_dict, rename_keys
+from seg_perception.models.state_dicts import load_into, load_state_dict, rename_keys
+from seg_perception.models.weights import fetch_weights
 
 cv2 = pytest.importorskip('cv2')
 
