@@ -11,7 +11,7 @@ from mobile_sam import mobile_sam_path, photo_batch
 
 from seg_perception.models.nets.mobile_sam import MobileSAM
 from seg_perception.models.nets.prompted import BESIDE, BOTTOM_RIGHT, NOT_A_POINT, ON, TOP_LEFT
-from seg_perception.models.weights import load_into, load_state_dict
+from seg_perception.models.state_dicts import load_into, load_state_dict
 
 CORNERS = [TOP_LEFT, BOTTOM_RIGHT]
 
