@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.benchmarks.acceptance import BOUNDS
+from seg_perception.cli import engine_bench
 
 DESCRIPTION = """\
 Measures, interleaved in one run and each checked for right labels first:
@@ -40,6 +41,8 @@ examples:
   seg-perception bench --compare before/report.json after/report.json
   seg-perception bench --accept
   seg-perception bench --accept node_cpu_vs_plain,memory_growth_mib
+  seg-perception bench --parity --model deeplabv3_mobilenetv2.voc21 --threads 2
+  seg-perception bench --live my.onnx my.onnx,engine=openvino --size 640x480 --threads 2
 """
 
 
@@ -99,6 +102,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         '--domain-id', type=int, help='ROS domain to run on; a private one where not given'
     )
+    engine_bench.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -112,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.accept:
         return _accept(arguments)
+    if arguments.parity or arguments.live:
+        return engine_bench.run(arguments)
     from seg_perception.benchmarks.report import make_document, to_markdown, write_report
     from seg_perception.ros.bench.run import measure_sweep
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from seg_perception.benchmarks.acceptance import Verdict, select
 from seg_perception.benchmarks.cases import sweep
+from seg_perception.benchmarks.contenders import Contender
 from seg_perception.benchmarks.machine import busy_share
 from seg_perception.errors import ConfigurationError, MissingExtraError
 
@@ -80,6 +81,40 @@ def measure_acceptance(
         _look_around()
         with Rig(domain_id, log_dir) as rig:
             yield from measure_bounds(rig, wanted)
+
+
+def measure_contenders(
+    contenders: Sequence[Contender],
+    *,
+    size_wh: tuple[int, int],
+    num_threads: int,
+    rounds: int,
+    seconds: float,
+    rate_hz: float | None,
+    domain_id: int | None = None,
+    log_dir: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Measures models and engines over live topics, see ``live.measure_live``.
+
+    Raises:
+        SegPerceptionError: an option cannot be, or a process failed.
+    """
+    _require_ros()
+    from seg_perception.ros.bench.live import measure_live
+    from seg_perception.ros.bench.rig import Rig
+
+    with _terminable():
+        _look_around()
+        with Rig(domain_id, log_dir) as rig:
+            return measure_live(
+                rig,
+                contenders,
+                size_wh=size_wh,
+                num_threads=num_threads,
+                rounds=rounds,
+                seconds=seconds,
+                rate_hz=rate_hz,
+            )
 
 
 def _require_ros() -> None:

@@ -1,0 +1,83 @@
+"""``seg-perception bench --parity`` and ``--live``: engines and precisions compared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from seg_perception.errors import ConfigurationError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to the command's parser."""
+    group = parser.add_argument_group('engines and precisions')
+    group.add_argument(
+        '--parity',
+        action='store_true',
+        help='compare labels and speed of all engines and precisions of --model with eager fp32',
+    )
+    group.add_argument(
+        '--live',
+        nargs='+',
+        metavar='MODEL[,engine=…][,precision=…][,weights=…]',
+        help='compare the latency of these over live topics, by turns; the first is the reference',
+    )
+    group.add_argument('--engine', help='engines of --parity, separated by commas; those here')
+    group.add_argument('--precision', help='precisions of --parity; fp32 and bf16 (fp16 on a GPU)')
+    group.add_argument('--images', type=Path, help="photographs of --parity; scikit-image's")
+    group.add_argument('--weights', type=Path, help="a local copy of --parity's weights")
+    group.add_argument('--device', default='auto', help='of --parity (auto)')
+    group.add_argument('--json', type=Path, help='file for the figures of --parity or --live')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs ``--parity`` or ``--live``; returns the exit code."""
+    document = _parity(arguments) if arguments.parity else _live(arguments)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(document, indent=1) + '\n')
+    return 0
+
+
+def _parity(arguments: argparse.Namespace) -> object:
+    from seg_perception.benchmarks.engine_parity import measure_parity, to_table
+    from seg_perception.models import DEFAULT_MODEL
+
+    [model, *more] = arguments.model
+    if more:
+        raise ConfigurationError(f'--parity: expected one --model, got {1 + len(more)}')
+    document = measure_parity(
+        DEFAULT_MODEL if model == 'null' else model,
+        engines=_parts(arguments.engine),
+        precisions=_parts(arguments.precision),
+        images=arguments.images,
+        weights=arguments.weights,
+        device=arguments.device,
+        num_threads=arguments.threads[0],
+    )
+    print(to_table(document), end='')
+    return document
+
+
+def _live(arguments: argparse.Namespace) -> object:
+    from seg_perception.benchmarks.contenders import parse_contender
+    from seg_perception.ros.bench.run import measure_contenders
+
+    rows = measure_contenders(
+        [parse_contender(text) for text in arguments.live],
+        size_wh=arguments.size[0],
+        num_threads=arguments.threads[0],
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        rate_hz=arguments.rate,
+        domain_id=arguments.domain_id,
+        log_dir=arguments.log_dir,
+    )
+    from seg_perception.ros.bench.live import to_table
+
+    print(to_table(rows), end='')
+    return rows
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part for part in (text or '').split(',') if part]
