@@ -96,6 +96,7 @@ setup(
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['py.typed', 'models/cards/*', 'models/embedded/*']},
     install_requires=[
+        'numba>=0.59',
         'numpy>=1.24',
         # 5 changed its type codes, which breaks cv_bridge.
         'opencv-python>=4.5,<5',

@@ -1,237 +1,342 @@
-"""Which classes can win where, between the samples of a model's grid.
+"""Fills images from a grid's samples, cell by cell.
 
 A *cell* is what lies between four neighbouring samples; beyond the outer samples, where the grid
 is continued by its own border, cells have equal corners. Inside a cell every class's score is
 bilinear in its four corners: nowhere above the largest of them, nowhere below the smallest. So
-most classes can be ruled out without a look at any pixel.
+most cells have one winner, and in the others most classes can be ruled out without a look at any
+pixel.
 
-Legend: C classes, I/J cells, P pairs of a cell and a class that may win in it, K cells with
-several such classes, Q corners of a cell (top left, top right, bottom left, bottom right), Y its
-pixels along an axis.
+Legend: C classes, H/W grid, N its samples, I/J cells, Q corners of a cell (top left, top right,
+bottom left, bottom right), K classes that may win in a cell, Y/X pixels.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
+
+from seg_perception.postprocess.compiled import compiled
+from seg_perception.structures import U8
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+ClassIds = npt.NDArray[np.int32]
 
+_ZERO, _HALF, _ONE, _LEVELS = (np.float32(value) for value in (0.0, 0.5, 1.0, 255.0))
+_LEAST = np.float32(-np.inf)
 # Interpolation in float32 errs by less than 2**-19 of the largest corner.
-_MARGIN = 2.0**-18
-# Corners and centre of a cell as weights of its corners.
-_SAMPLES_5Q = np.vstack([np.eye(4), np.full((1, 4), 0.25)]).astype(np.float32)
+_MARGIN = np.float32(2.0**-18)
+_LANES = 32
 
 
-# Pairs looked at together; their temporary arrays stay small enough for the allocator's cache.
-_BLOCK_PAIRS = 4096
-
-
-class Scratch:
-    """Memory for intermediate results, kept from frame to frame.
-
-    Fresh megabytes are given out by the operating system page by page, at more than the cost of
-    filling them.
-    """
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, npt.NDArray[np.uint8]] = {}
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """An array of any content, valid until the next call with this name."""
-        num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-        if name not in self._arrays or self._arrays[name].size < num_bytes:
-            self._arrays[name] = np.empty(num_bytes, np.uint8)
-        return self._arrays[name][:num_bytes].view(dtype).reshape(shape)
-
-
-@dataclass(frozen=True, slots=True)
-class CellAxis:
+class CellAxis(NamedTuple):
     """Where the pixels of one axis lie among the cells that any of them lies in.
 
     Attributes:
         corners: the grid's sample at each cell's start and, last, at the end of the last cell.
-        of_pixel: cell of each pixel, never falling.
         first_pixel: of each cell.
         num_pixels: of each cell; 0 where pixels are farther apart than samples.
         fraction_of_pixel: how far each pixel is from its cell's start to its end.
-        fraction_YI: the same by pixel of a cell and cell; anything past a cell's last pixel.
     """
 
     corners: Indices
-    of_pixel: Indices
     first_pixel: Indices
     num_pixels: Indices
     fraction_of_pixel: Floats
-    fraction_YI: torch.Tensor
 
     @classmethod
     def of(cls, position: npt.NDArray[np.floating], num_samples: int) -> CellAxis:
         """The cells of pixels at rising positions in a grid of some samples."""
         low = np.clip(np.floor(position), -1, num_samples - 1).astype(np.int64)
         corners = np.arange(low[0], low[-1] + 2).clip(0, num_samples - 1)
-        of_pixel = low - low[0]
-        num_pixels = np.bincount(of_pixel)
-        first_pixel = np.cumsum(num_pixels) - num_pixels
+        num_pixels = np.bincount(low - low[0])
         # Beyond the outer samples both corners are the same, and any fraction is right.
         fraction = (position - low).clip(0.0, 1.0).astype(np.float32)
-        fraction_YI = np.zeros((num_pixels.max(), len(num_pixels)), np.float32)
-        fraction_YI[np.arange(len(low)) - first_pixel[of_pixel], of_pixel] = fraction
-        return cls(
-            corners, of_pixel, first_pixel, num_pixels, fraction, torch.from_numpy(fraction_YI)
-        )
+        return cls(corners, np.cumsum(num_pixels) - num_pixels, num_pixels, fraction)
 
 
-@dataclass(frozen=True, slots=True)
-class ContestedCells:
-    """Cells in which several classes may win, most classes first.
+def fill_labels(
+    scores_CHW: Floats,
+    rows: CellAxis,
+    columns: CellAxis,
+    labels_YX: npt.NDArray[np.uint8] | npt.NDArray[np.int32],
+) -> None:
+    """Writes the class with the best score at every pixel; ties go to the lower id.
 
-    Attributes:
-        row_K, column_K: which cells.
-        first_K, num_K: each cell's pairs, ``first`` to ``first + num - 1``, by rising class.
-        class_P: class of each pair.
-        corners_QP: its scores at the cell's corners.
-    """
-
-    row_K: Indices
-    column_K: Indices
-    first_K: Indices
-    num_K: Indices
-    class_P: Indices
-    corners_QP: Floats
-
-
-def winners_of_cells(
-    scores_CHW: Floats, has_pixels_IJ: npt.NDArray[np.bool_], scratch: Scratch
-) -> tuple[Indices, ContestedCells | None]:
-    """The class of every cell, and the cells where it is not the only one.
+    Scores are interpolated as ``a + f * (b - a)``, along columns first, in float32.
 
     Args:
-        scores_CHW: finite scores at the cells' corners; C, I + 1, J + 1.
-        has_pixels_IJ: cells without pixels are of no interest.
-        scratch: for large intermediate results.
+        scores_CHW: contiguous and finite.
+        rows: where the rows of pixels lie.
+        columns: where their columns lie.
+        labels_YX: written to.
+    """
+    num_classes, height, width = scores_CHW.shape
+    scores_CN = scores_CHW.reshape(num_classes, height * width)
+    # Nothing else transposes as quickly.
+    scores_NC = np.asarray(cv2.transpose(scores_CN), np.float32)
+    winner_N = np.empty(height * width, np.int32)
+    lead_N, largest_N = np.empty((2, height * width), np.float32)
+    _rank(scores_CN, winner_N, lead_N, largest_N)
+    _fill_labels(scores_NC, winner_N, lead_N, largest_N, rows, columns, width, labels_YX)
+
+
+@compiled
+def _rank(scores_CN: Floats, winner_N: ClassIds, lead_N: Floats, largest_N: Floats) -> None:
+    """Writes the best class of each sample, by how much it leads, and the largest magnitude."""
+    num_classes, num_samples = scores_CN.shape
+    best_N = np.empty(num_samples, np.float32)
+    second_N = np.empty(num_samples, np.float32)
+    for n in range(num_samples):
+        best_N[n] = scores_CN[0, n]
+        second_N[n] = _LEAST
+        largest_N[n] = abs(scores_CN[0, n])
+        winner_N[n] = 0
+    for c in range(1, num_classes):
+        for n in range(num_samples):
+            score, best = scores_CN[c, n], best_N[n]
+            second_N[n] = max(second_N[n], min(score, best))
+            winner_N[n] = np.int32(c) if score > best else winner_N[n]
+            best_N[n] = max(score, best)
+            largest_N[n] = max(largest_N[n], abs(score))
+    for n in range(num_samples):
+        lead_N[n] = best_N[n] - second_N[n]
+
+
+@compiled
+def _fill_labels(
+    scores_NC: Floats,
+    winner_N: ClassIds,
+    lead_N: Floats,
+    largest_N: Floats,
+    rows: CellAxis,
+    columns: CellAxis,
+    width: int,
+    labels_YX: npt.NDArray[np.uint8] | npt.NDArray[np.int32],
+) -> None:
+    """Fills each cell with its winner, and contested ones with the best of several classes."""
+    num_classes, num_columns = scores_NC.shape[1], len(columns.num_pixels)
+    sample_Q = np.empty(4, np.int64)
+    margin_J = np.empty(num_columns, np.float32)
+    is_contested_J = np.empty(num_columns, np.bool_)
+    class_K = np.empty(num_classes, np.int32)
+    corner_QK = np.empty((4, num_classes), np.float32)
+    side_2K = np.empty((2, num_classes), np.float32)
+    is_out_K = np.empty(num_classes, np.bool_)
+    for i in range(len(rows.num_pixels)):
+        first_y, num_y = rows.first_pixel[i], rows.num_pixels[i]
+        if num_y == 0:
+            continue
+        top_N, bottom_N = rows.corners[i] * width, rows.corners[i + 1] * width
+        # As if nothing was contested: one row of pixels, and its copies.
+        for j in range(num_columns):
+            left, right = columns.corners[j], columns.corners[j + 1]
+            one, two, three, four = top_N + left, top_N + right, bottom_N + left, bottom_N + right
+            winner = winner_N[one]
+            margin_J[j] = _MARGIN * max(
+                max(largest_N[one], largest_N[two]), max(largest_N[three], largest_N[four])
+            )
+            lead = min(min(lead_N[one], lead_N[two]), min(lead_N[three], lead_N[four]))
+            is_contested_J[j] = (
+                (winner != winner_N[two])
+                | (winner != winner_N[three])
+                | (winner != winner_N[four])
+                | (lead <= margin_J[j])
+            )
+            first_x = columns.first_pixel[j]
+            for x in range(first_x, first_x + columns.num_pixels[j]):
+                labels_YX[first_y, x] = winner
+        for y in range(first_y + 1, first_y + num_y):
+            labels_YX[y] = labels_YX[first_y]
+        for j in range(num_columns):
+            first_x, num_x = columns.first_pixel[j], columns.num_pixels[j]
+            if not is_contested_J[j] or num_x == 0:
+                continue
+            left, right = columns.corners[j], columns.corners[j + 1]
+            sample_Q[0], sample_Q[1] = top_N + left, top_N + right
+            sample_Q[2], sample_Q[3] = bottom_N + left, bottom_N + right
+            num = _candidates(scores_NC, sample_Q, margin_J[j], class_K, corner_QK)
+            if num > 2:
+                num = _unmixed(
+                    scores_NC, winner_N, sample_Q, margin_J[j], num, class_K, corner_QK, is_out_K
+                )
+            _fill_cell(
+                num,
+                class_K,
+                corner_QK,
+                margin_J[j],
+                (first_y, first_y + num_y),
+                (first_x, num_x),
+                rows.fraction_of_pixel,
+                columns.fraction_of_pixel,
+                side_2K,
+                labels_YX,
+            )
+
+
+@compiled
+def _candidates(
+    scores_NC: Floats, sample_Q: Indices, margin: np.float32, class_K: ClassIds, corner_QK: Floats
+) -> int:
+    """Finds the classes that somewhere reach what another nowhere falls below.
+
+    Args:
+        scores_NC: of the grid's samples.
+        sample_Q: the cell's corners among them.
+        margin: what rounding may change a score by.
+        class_K: written to, the classes by rising id.
+        corner_QK: written to, their scores at the corners.
 
     Returns:
-        The class that wins everywhere in a cell, (I, J), any number where cells are contested;
-        and the contested cells, if there are any.
+        How many they are.
     """
-    num_classes, num_rows, num_columns = (len(scores_CHW), *has_pixels_IJ.shape)
-    extreme_CIJ = _of_corners(np.minimum, scores_CHW, scratch)
-    highest_least_IJ = extreme_CIJ.max(0)
-    extreme_CIJ = _of_corners(np.maximum, scores_CHW, scratch)
-    # A class that nowhere reaches what another nowhere falls below does not win.
-    is_candidate_CIJ = scratch.array('is_candidate', extreme_CIJ.shape, np.bool_)
-    np.greater_equal(extreme_CIJ, highest_least_IJ, out=is_candidate_CIJ)
-    is_candidate_IJC = scratch.array('transposed', (num_rows, num_columns, num_classes), np.bool_)
-    np.copyto(is_candidate_IJC, is_candidate_CIJ.transpose(1, 2, 0))
-    # Pairs in order of cells, then classes; every cell has at least one.
-    pair_P = np.flatnonzero(is_candidate_IJC)
-    cell_P = pair_P // num_classes
-    num_K = np.bincount(cell_P)
-    winner_K = pair_P[np.cumsum(num_K) - num_K] % num_classes
-    is_contested_K = (num_K > 1) & has_pixels_IJ.reshape(-1)
-    if not is_contested_K.any():
-        return winner_K.reshape(num_rows, num_columns), None
-    is_contested_P = is_contested_K[cell_P]
-    cell_P, pair_P = cell_P[is_contested_P], pair_P[is_contested_P]
-    class_P = pair_P - cell_P * num_classes
-    row_P = cell_P // num_columns
-    # A row of corners is one longer than a row of cells, and there is one row more.
-    width = num_columns + 1
-    top_left_P = class_P * ((num_rows + 1) * width) + cell_P + row_P
-    offset_Q1 = np.array([[0], [1], [width], [width + 1]])
-    corners_QP = scores_CHW.reshape(-1).take(top_left_P + offset_Q1)
-    num_K = num_K[is_contested_K]
-    is_kept_P = np.concatenate(
-        [_may_win(corners_QP[:, pairs], num_K[cells]) for cells, pairs in _blocks(num_K)]
-    )
-    cell_P, class_P = cell_P[is_kept_P], class_P[is_kept_P]
-    first_K = np.flatnonzero(np.diff(cell_P, prepend=-1))
-    num_K = np.diff(first_K, append=len(cell_P))
-    winner_K[cell_P[first_K]] = class_P[first_K]
-    order_K = np.argsort(-num_K, kind='stable')[: np.count_nonzero(num_K > 1)]
-    first_K = first_K[order_K]
-    row_K, column_K = np.divmod(cell_P[first_K], num_columns)
-    return winner_K.reshape(num_rows, num_columns), ContestedCells(
-        row_K, column_K, first_K, num_K[order_K], class_P, corners_QP.compress(is_kept_P, axis=1)
-    )
+    one_C, two_C = scores_NC[sample_Q[0]], scores_NC[sample_Q[1]]
+    three_C, four_C = scores_NC[sample_Q[2]], scores_NC[sample_Q[3]]
+    bound = _LEAST
+    for c in range(len(one_C)):
+        bound = max(bound, min(min(one_C[c], two_C[c]), min(three_C[c], four_C[c])))
+    bound -= margin
+    num = 0
+    for c in range(len(one_C)):
+        if max(max(one_C[c], two_C[c]), max(three_C[c], four_C[c])) >= bound:
+            class_K[num] = c
+            corner_QK[0, num], corner_QK[1, num] = one_C[c], two_C[c]
+            corner_QK[2, num], corner_QK[3, num] = three_C[c], four_C[c]
+            num += 1
+    return num
 
 
-def _of_corners(function: np.ufunc, scores_CHW: Floats, scratch: Scratch) -> Floats:
-    """The smallest or largest of each cell's corners, in ``scratch``."""
-    num_classes, height, width = scores_CHW.shape
-    rows_CIW = scratch.array('rows', (num_classes, height - 1, width), np.float32)
-    function(scores_CHW[:, :-1], scores_CHW[:, 1:], out=rows_CIW)
-    cells_CIJ = scratch.array('cells', (num_classes, height - 1, width - 1), np.float32)
-    function(rows_CIW[..., :-1], rows_CIW[..., 1:], out=cells_CIJ)
-    return cells_CIJ
-
-
-def _blocks(num_K: Indices) -> Iterator[tuple[slice, slice]]:
-    """Slices of cells, and of their pairs, of some thousand pairs each."""
-    end_K = np.cumsum(num_K)
-    cell, pair = 0, 0
-    while cell < len(num_K):
-        stop = max(cell + 1, int(np.searchsorted(end_K, pair + _BLOCK_PAIRS)))
-        yield slice(cell, stop), slice(pair, int(end_K[stop - 1]))
-        cell, pair = stop, int(end_K[stop - 1])
-
-
-def _may_win(corners_QP: Floats, num_K: Indices) -> npt.NDArray[np.bool_]:
+@compiled
+def _unmixed(
+    scores_NC: Floats,
+    winner_N: ClassIds,
+    sample_Q: Indices,
+    margin: np.float32,
+    num: int,
+    class_K: ClassIds,
+    corner_QK: Floats,
+    is_out_K: npt.NDArray[np.bool_],
+) -> int:
     """Rules out classes that stay below a mixture of two others at all four corners.
 
     A mixture of two classes, with weights that add up to one, lies below the larger of them, here
-    as everywhere in the cell. Which two: one wins where the class comes closest to winning, the
-    other where the class is best compared with that one.
+    as everywhere in the cell. Tried are those that win at the corners. Arguments and result are
+    as in `_candidates`, but ``class_K`` and ``corner_QK`` are read too.
+    """
+    is_out_K[:num] = False
+    low_K, high_K = np.empty(num, np.float32), np.empty(num, np.float32)
+    for one_q in range(3):
+        for two_q in range(one_q + 1, 4):
+            one, two = winner_N[sample_Q[one_q]], winner_N[sample_Q[two_q]]
+            if one == two:
+                continue
+            # share * (one - score) + (1 - share) * (two - score) > 0 bounds the share, per corner.
+            low_K[:] = _ZERO
+            high_K[:] = _ONE
+            for q in range(4):
+                two_score = scores_NC[sample_Q[q], two]
+                slope = scores_NC[sample_Q[q], one] - two_score
+                if slope > _ZERO:
+                    for k in range(num):
+                        low_K[k] = max(low_K[k], (corner_QK[q, k] - two_score) / slope)
+                elif slope < _ZERO:
+                    for k in range(num):
+                        high_K[k] = min(high_K[k], (corner_QK[q, k] - two_score) / slope)
+            for k in range(num):
+                low_K[k] = _HALF * (min(low_K[k], _ONE) + max(high_K[k], _ZERO))
+                high_K[k] = -_LEAST
+            for q in range(4):
+                two_score = scores_NC[sample_Q[q], two]
+                slope = scores_NC[sample_Q[q], one] - two_score
+                for k in range(num):
+                    mixture = two_score + low_K[k] * slope
+                    high_K[k] = min(high_K[k], mixture - corner_QK[q, k])
+            for k in range(num):
+                is_out_K[k] |= high_K[k] > margin
+    num_left = 0
+    for k in range(num):
+        if not is_out_K[k]:
+            class_K[num_left] = class_K[k]
+            for q in range(4):
+                corner_QK[q, num_left] = corner_QK[q, k]
+            num_left += 1
+    return num_left
+
+
+@compiled
+def _fill_cell(
+    num: int,
+    class_K: ClassIds,
+    corner_QK: Floats,
+    margin: np.float32,
+    y_range: tuple[int, int],
+    x_start: tuple[int, int],
+    fraction_Y: Floats,
+    fraction_X: Floats,
+    side_2K: Floats,
+    labels_YX: npt.NDArray[np.uint8] | npt.NDArray[np.int32],
+) -> None:
+    """Writes the best of the first ``num`` classes at each pixel of a cell."""
+    first_x, num_x = x_start
+    # Whole vectors only: what is left over would take as long as all the rest.
+    num_padded = -(-num_x // _LANES) * _LANES
+    padded_X = np.zeros(num_padded, np.float32)
+    padded_X[:num_x] = fraction_X[first_x : first_x + num_x]
+    best_X, winner_X = np.empty(num_padded, np.float32), np.empty(num_padded, np.int32)
+    for y in range(y_range[0], y_range[1]):
+        fraction = fraction_Y[y]
+        bound = _LEAST
+        for k in range(num):
+            side_2K[0, k] = corner_QK[0, k] + fraction * (corner_QK[2, k] - corner_QK[0, k])
+            side_2K[1, k] = corner_QK[1, k] + fraction * (corner_QK[3, k] - corner_QK[1, k])
+            bound = max(bound, min(side_2K[0, k], side_2K[1, k]))
+        bound -= margin
+        best_X[:] = _LEAST
+        for k in range(num):
+            left, step, this_class = side_2K[0, k], side_2K[1, k] - side_2K[0, k], class_K[k]
+            # As for whole cells: out is what nowhere reaches what another is everywhere.
+            if max(left, side_2K[1, k]) < bound:
+                continue
+            for x in range(num_padded):
+                score = left + padded_X[x] * step
+                winner_X[x] = this_class if score > best_X[x] else winner_X[x]
+                best_X[x] = max(score, best_X[x])
+        labels_X = labels_YX[y, first_x : first_x + num_x]
+        for x in range(num_x):
+            labels_X[x] = winner_X[x]
+
+
+@compiled
+def fill_levels(values_HW: Floats, rows: CellAxis, columns: CellAxis, levels_YX: U8) -> None:
+    """Writes values of 0 to 1, interpolated bilinearly, as whole levels of 0 to 255.
 
     Args:
-        corners_QP: scores at the corners.
-        num_K: how many pairs each cell has; they follow one another.
+        values_HW: of the grid's samples.
+        rows: where the rows of pixels lie.
+        columns: where their columns lie.
+        levels_YX: written to.
     """
-    first_K = np.cumsum(num_K) - num_K
-    samples_5P = _SAMPLES_5Q @ corners_QP
-    best_5P = np.maximum.reduceat(samples_5P, first_K, axis=1).repeat(num_K, axis=1)
-    lead_5P = samples_5P - best_5P
-    # The winner at each sample, as a pair; the same for all pairs of a cell.
-    of_cell_P = np.arange(len(num_K)).repeat(num_K)
-    sample, pair = _where(lead_5P == 0.0)
-    winner_5K = np.empty((5, len(num_K)), np.int64)
-    winner_5K[sample, of_cell_P[pair]] = pair
-    one_P = winner_5K[_argmax(lead_5P), of_cell_P]
-    one_QP = corners_QP.take(one_P, axis=1)
-    below_one_QP = one_QP - corners_QP
-    two_QP = corners_QP.take(winner_5K[_argmax(-below_one_QP), of_cell_P], axis=1)
-    below_two_QP = two_QP - corners_QP
-    # share * below_one + (1 - share) * below_two > 0 at all corners bounds the share.
-    slope_QP = below_one_QP - below_two_QP
-    with np.errstate(all='ignore'):
-        zero_QP = -below_two_QP / slope_QP
-        low_P = np.where(slope_QP > 0.0, zero_QP, 0.0).max(0)
-        high_P = np.where(slope_QP < 0.0, zero_QP, 1.0).min(0)
-        share_P = np.clip(0.5 * (low_P.clip(0.0) + high_P.clip(None, 1.0)), 0.0, 1.0)
-        gap_QP = below_two_QP + share_P * slope_QP
-    largest_QP = np.maximum(np.maximum(np.abs(one_QP), np.abs(two_QP)), np.abs(corners_QP))
-    may_win_P: npt.NDArray[np.bool_] = ~(gap_QP > _MARGIN * largest_QP.max(0)).all(0)
-    return may_win_P
-
-
-def _where(mask_NP: npt.NDArray[np.bool_]) -> tuple[Indices, Indices]:
-    """As ``np.nonzero``, several times quicker."""
-    flat = np.flatnonzero(mask_NP)
-    row = flat // mask_NP.shape[1]
-    return row, flat - row * mask_NP.shape[1]
-
-
-def _argmax(values_NP: Floats) -> Indices:
-    """As ``argmax(0)``, several times quicker on long rows."""
-    row, column = _where(values_NP == values_NP.max(0))
-    result_P = np.empty(values_NP.shape[1], np.int64)
-    result_P[column] = row
-    return result_P
+    lines_2X = np.empty((2, levels_YX.shape[1]), np.float32)
+    for i in range(len(rows.num_pixels)):
+        first_y, num_y = rows.first_pixel[i], rows.num_pixels[i]
+        if num_y == 0:
+            continue
+        for side in range(2):
+            values_W = values_HW[rows.corners[i + side]]
+            for j in range(len(columns.num_pixels)):
+                start = _LEVELS * values_W[columns.corners[j]]
+                step = _LEVELS * values_W[columns.corners[j + 1]] - start
+                first_x = columns.first_pixel[j]
+                for x in range(first_x, first_x + columns.num_pixels[j]):
+                    lines_2X[side, x] = start + columns.fraction_of_pixel[x] * step
+        for x in range(len(lines_2X[0])):
+            lines_2X[1, x] -= lines_2X[0, x]
+            lines_2X[0, x] += _HALF  # rounds where it is cut off below
+        for y in range(first_y, first_y + num_y):
+            fraction = rows.fraction_of_pixel[y]
+            for x in range(len(lines_2X[0])):
+                level = lines_2X[0, x] + fraction * lines_2X[1, x]
+                levels_YX[y, x] = np.uint8(np.int32(level))

@@ -83,9 +83,11 @@ def label_images(
 
 def _winning_probability(logits_CHW: torch.Tensor, rules: LabelRules) -> torch.Tensor:
     scores_CHW = logits_CHW.float()
-    if not rules.is_probabilities:
-        scores_CHW = (scores_CHW / rules.temperature).softmax(0)
-    return scores_CHW.amax(0)
+    if rules.is_probabilities:
+        return scores_CHW.amax(0)
+    if rules.temperature != 1.0:
+        scores_CHW = scores_CHW / rules.temperature
+    return scores_CHW.softmax(0).amax(0)
 
 
 def _label_dtype(classes: ClassTable) -> torch.dtype:

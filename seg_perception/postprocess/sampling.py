@@ -6,9 +6,7 @@ it; elsewhere only the classes that can win are interpolated (see `cells`, and `
 GPUs), by the same arithmetic at every pixel as if all were. On a GPU without Triton all classes
 are interpolated everywhere, some rows at a time.
 
-Legend: C classes, H/W model grid, Y/X output pixels (of the image, or of one cell in arrays with
-K), I/J cells, K cells where several classes can win, Q a cell's corners, P pairs of a cell and a
-class.
+Legend: C classes, H/W model grid, Y/X output pixels.
 """
 
 from __future__ import annotations
@@ -17,23 +15,14 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from seg_perception.imaging.resize_plan import ResizeGeometry
-from seg_perception.postprocess.cells import (
-    CellAxis,
-    ContestedCells,
-    Indices,
-    Scratch,
-    winners_of_cells,
-)
+from seg_perception.postprocess.cells import CellAxis, fill_labels, fill_levels
 
 _MAX_BLOCK_BYTES = 64 * 2**20
 _HUGE = 1e30
-_BLOCK_PIXELS = 2**17  # of cells interpolated together, to stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,7 @@ class AxisSampling:
     @classmethod
     def _at(cls, position: torch.Tensor, num_samples: int, device: torch.device) -> AxisSampling:
         position = position.clamp_(0.0, num_samples - 1.0)
-        low = position.floor().to(torch.int64).clamp_(max=max(num_samples - 2, 0))
+        low = position.floor().to(torch.int64)
         high = (low + 1).clamp_(max=num_samples - 1)
         fraction = (position - low).to(torch.float32)
         return cls(low.to(device), high.to(device), fraction.to(device))
@@ -106,9 +95,6 @@ class GridSampler:
     """Samples a model's output grid at the pixels of an image.
 
     Built once per combination of sizes and reused; holds index tables on the device.
-
-    Attributes:
-        output_hw: size of the images it makes.
 
     Args:
         grid_hw: the model's output grid.
@@ -156,7 +142,6 @@ class GridSampler:
         self._cell_rows, self._cell_columns = cells
         self.output_hw = output_hw
         self._column_weights_WX = self.columns.weights(grid_hw[1])
-        self._scratch = Scratch()
         self._on_cpu = device.type == 'cpu'
         self._device_cells: list[Any] = []
         if device.type == 'cuda' and importlib.util.find_spec('triton') is not None:
@@ -237,19 +222,9 @@ class GridSampler:
         """As `resample` of values of 0 to 1, in whole levels of 0 to 255: (Y, X) uint8."""
         if not self._on_cpu:
             return self.resample(values_HW).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
-        rows = self._cell_rows
-        values_HW = values_HW.float().nan_to_num().mul_(255.0)
-        values_IX = (values_HW[rows.corners] @ self._column_weights_WX).numpy()
-        step_IX = np.diff(values_IX, axis=0)
         levels_YX = np.empty(self.output_hw, np.uint8)
-        shape = (rows.num_pixels.max(), self.output_hw[1])
-        block_YX = self._scratch.array('levels', shape, np.float32)
-        for i in np.flatnonzero(rows.num_pixels):
-            pixels = slice(rows.first_pixel[i], rows.first_pixel[i] + rows.num_pixels[i])
-            cell_YX = block_YX[: rows.num_pixels[i]]
-            np.multiply(rows.fraction_of_pixel[pixels, None], step_IX[i], out=cell_YX)
-            np.add(cell_YX, values_IX[i], out=cell_YX)
-            cv2.convertScaleAbs(cell_YX, levels_YX[pixels])
+        values_HW = values_HW.float().nan_to_num().contiguous()
+        fill_levels(values_HW.numpy(), self._cell_rows, self._cell_columns, levels_YX)
         return torch.from_numpy(levels_YX)
 
     def nearest(self, labels_HW: torch.Tensor) -> torch.Tensor:
@@ -257,107 +232,28 @@ class GridSampler:
         return labels_HW[self.rows.nearest()][:, self.columns.nearest()]
 
     def _labels_by_cells(self, logits_CHW: torch.Tensor) -> torch.Tensor:
-        """As `labels`, on the CPU: only contested cells are interpolated."""
-        rows, columns = self._cell_rows, self._cell_columns
-        num_classes, _, width = logits_CHW.shape
-        shape = (num_classes, len(rows.corners), width)
-        rows_CHW = self._scratch.array('grid_rows', shape, np.float32)
-        # mode='clip' writes straight into ``out``.
-        logits_CHW.numpy().take(rows.corners, axis=1, out=rows_CHW, mode='clip')
-        corners_CHW = self._scratch.array(
-            'corners', (*shape[:2], len(columns.corners)), np.float32
-        )
-        rows_CHW.take(columns.corners, axis=2, out=corners_CHW, mode='clip')
-        has_pixels_IJ = (rows.num_pixels > 0)[:, None] & (columns.num_pixels > 0)
-        winner_IJ, contested = winners_of_cells(corners_CHW, has_pixels_IJ, self._scratch)
-        dtype = np.uint8 if len(logits_CHW) <= 255 else np.int32
-        labels_IX = winner_IJ.astype(dtype).take(columns.of_pixel, axis=1)
-        labels_YX = labels_IX.take(rows.of_pixel, axis=0)
-        if contested is not None:
-            self._fill_contested(labels_YX, contested)
+        """As `labels`, on the CPU: only what several classes may win is interpolated."""
+        labels_YX = np.empty(self.output_hw, np.uint8 if len(logits_CHW) <= 255 else np.int32)
+        scores_CHW = logits_CHW.contiguous().numpy()
+        fill_labels(scores_CHW, self._cell_rows, self._cell_columns, labels_YX)
         return torch.from_numpy(labels_YX)
-
-    def _fill_contested(self, labels_YX: npt.NDArray[Any], contested: ContestedCells) -> None:
-        """Overwrites the pixels of contested cells with the best of their classes."""
-        rows, columns = self._cell_rows, self._cell_columns
-        num_y, num_x = len(rows.fraction_YI), len(columns.fraction_YI)
-        block = max(1, _BLOCK_PIXELS // (num_y * num_x))
-        corners_QP = torch.from_numpy(contested.corners_QP)
-        for start in range(0, len(contested.row_K), block):
-            cells = slice(start, start + block)
-            row_K, column_K = contested.row_K[cells], contested.column_K[cells]
-            first_K, num_K = contested.first_K[cells], contested.num_K[cells]
-            shape = (num_y, num_x, len(row_K))
-            best_YXK, scratch_YXK = (
-                torch.from_numpy(self._scratch.array(name, shape, np.float32))
-                for name in ('best', 'score')
-            )
-            label_YXK = self._scratch.array('label', shape, labels_YX.dtype)
-            y_YK = rows.fraction_YI[:, torch.from_numpy(row_K)]
-            x_XK = columns.fraction_YI[:, torch.from_numpy(column_K)]
-            # A rank is each cell's next class: by rising id, so that ties stay with the lower.
-            for rank in range(num_K[0]):
-                num = int(np.searchsorted(-num_K, -rank))
-                pair_K = first_K[:num] + rank
-                class_K = contested.class_P[pair_K].astype(labels_YX.dtype)
-                of_class_QK = corners_QP[:, torch.from_numpy(pair_K)]
-                top_2K, bottom_2K = of_class_QK[:2], of_class_QK[2:]
-                left_YK, right_YK = torch.lerp(top_2K[:, None], bottom_2K[:, None], y_YK[:, :num])
-                score_YXK = scratch_YXK.view(-1)[: num_y * num_x * num].view(num_y, num_x, num)
-                torch.lerp(
-                    left_YK[:, None],
-                    right_YK[:, None],
-                    x_XK[:, :num],
-                    out=score_YXK if rank else best_YXK,
-                )
-                if rank == 0:
-                    label_YXK[:] = class_K
-                    continue
-                best, score = best_YXK.numpy()[..., :num], score_YXK.numpy()
-                is_better = self._scratch.array('is_better', score.shape, np.bool_)
-                np.greater(score, best, out=is_better)
-                # Where it is better, the label's bits change into the class's: no branches.
-                label = label_YXK[..., :num]
-                label ^= (label ^ class_K) * is_better.view(np.uint8)
-                num = int(np.searchsorted(-num_K, -rank - 1))  # cells with more classes to come
-                np.maximum(best[..., :num], score[..., :num], out=best[..., :num])
-            self._scatter(labels_YX, label_YXK, row_K, column_K)
-
-    def _scatter(
-        self,
-        labels_YX: npt.NDArray[Any],
-        label_YXK: npt.NDArray[Any],
-        row_K: Indices,
-        column_K: Indices,
-    ) -> None:
-        """Writes the labels of cells to where they belong."""
-        rows, columns = self._cell_rows, self._cell_columns
-        num_y, num_x, num_cells = label_YXK.shape
-        label_KYX = np.empty((num_cells, num_y, num_x), label_YXK.dtype)
-        cv2.transpose(label_YXK.reshape(-1, num_cells), label_KYX.reshape(num_cells, -1))
-        top_K, left_K = rows.first_pixel[row_K], columns.first_pixel[column_K]
-        height_K, width_K = rows.num_pixels[row_K], columns.num_pixels[column_K]
-        size_K = height_K * (num_x + 1) + width_K
-        # Cells of one size at a time: there are few sizes.
-        for size in np.flatnonzero(np.bincount(size_K)):
-            k = np.flatnonzero(size_K == size)
-            height, width = divmod(int(size), num_x + 1)
-            windows = np.lib.stride_tricks.sliding_window_view(
-                labels_YX, (height, width), writeable=True
-            )
-            windows[top_K[k], left_K[k]] = label_KYX[k, :height, :width]
 
     def _labels_dense(self, logits_CHW: torch.Tensor, rows: AxisSampling) -> torch.Tensor:
         """As `labels`, for some rows, without a wait for the device: all classes everywhere."""
-        scores_CYW = torch.lerp(
+        scores_CYW = _between(
             logits_CHW[:, rows.low], logits_CHW[:, rows.high], rows.fraction[:, None]
         )
-        scores_CYX = torch.lerp(
+        scores_CYX = _between(
             scores_CYW[:, :, self.columns.low],
             scores_CYW[:, :, self.columns.high],
             self.columns.fraction,
         )
         return scores_CYX.argmax(0).to(_label_dtype(logits_CHW.shape[0]))
+
+
+def _between(low: torch.Tensor, high: torch.Tensor, fraction: torch.Tensor) -> torch.Tensor:
+    """``low + fraction * (high - low)``, rounded at each step as `cells` does; overwrites high."""
+    return high.sub_(low).mul_(fraction).add_(low)
 
 
 def _label_dtype(num_classes: int) -> torch.dtype:

@@ -130,7 +130,6 @@ def test_more_than_255_classes():
 
 
 def test_blocks_do_not_show(monkeypatch):
-    from seg_perception.postprocess import cells as cells_of_grid
     from seg_perception.postprocess import sampling
 
     geometry = plan_resize((33, 17), (33, 17), 'stretch')
@@ -138,8 +137,6 @@ def test_blocks_do_not_show(monkeypatch):
     logits = torch.randn(7, 5, 4, generator=torch.Generator().manual_seed(1))
     whole = sampler.labels(logits)
     monkeypatch.setattr(sampling, '_MAX_BLOCK_BYTES', 4 * 7 * 17 * 2)
-    monkeypatch.setattr(sampling, '_BLOCK_PIXELS', 150)
-    monkeypatch.setattr(cells_of_grid, '_BLOCK_PAIRS', 10)
     for on_cpu in (True, False):
         sampler._on_cpu = on_cpu
         assert torch.equal(sampler.labels(logits), whole)
