@@ -401,3 +401,39 @@ def box_iou(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> float:
     areas = [max(0.0, float(x[2] - x[0])) * max(0.0, float(x[3] - x[1])) for x in (a, b)]
     union = sum(areas) - width * height
     return width * height / union if union > 0 else 0.0
+
+
+def paint(
+    image_YX3: Array, labels_YX: Array, palette_C3: Array, is_shown_C: Array, opacity: float
+) -> Array:
+    """Class colours blended over an image, outlines solid, pixel by pixel; halves round up."""
+    height, width = labels_YX.shape
+    painted = image_YX3.copy()
+    for y in range(height):
+        for x in range(width):
+            label = labels_YX[y, x]
+            if label >= len(is_shown_C) or not is_shown_C[label]:
+                continue
+            is_edge = False
+            for row, column in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                is_inside = 0 <= row < height and 0 <= column < width
+                is_edge |= not is_inside or labels_YX[row, column] != label
+            share = 1.0 if is_edge else opacity
+            blend = (1.0 - share) * image_YX3[y, x] + share * palette_C3[label]
+            painted[y, x] = np.floor(blend + 0.5)
+    return painted
+
+
+def largest_square_side(mask_YX: Array) -> int:
+    """Side of the largest square in a mask, by trying all."""
+    height, width = mask_YX.shape
+    return max(
+        (
+            side
+            for side in range(1, min(height, width) + 1)
+            for y in range(height - side + 1)
+            for x in range(width - side + 1)
+            if mask_YX[y : y + side, x : x + side].all()
+        ),
+        default=0,
+    )

@@ -193,3 +193,18 @@ def test_suppress():
     assert reference.box_iou(boxes[0], boxes[1]) == pytest.approx(3 / 5)
     assert reference.suppress(boxes, scores, class_ids, 0.59) == [1, 2, 3]
     assert reference.suppress(boxes, scores, class_ids, 0.61) == [1, 2, 3, 0]
+
+
+def test_paint():
+    image = np.full((3, 4, 3), 10, np.uint8)
+    labels = np.array([[1, 1, 1, 0]] * 3)
+    palette = np.array([[0, 0, 0], [21, 0, 0]])
+    painted = reference.paint(image, labels, palette, np.array([False, True]), 0.5)
+    assert painted[1].tolist() == [[21, 0, 0], [16, 5, 5], [21, 0, 0], [10, 10, 10]]
+    assert painted[0, 1].tolist() == [21, 0, 0]
+
+
+def test_largest_square_side():
+    mask = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1]], bool)
+    assert reference.largest_square_side(mask) == 2
+    assert reference.largest_square_side(mask[:0]) == 0

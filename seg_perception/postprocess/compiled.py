@@ -9,7 +9,7 @@ processes load them in milliseconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from numba import njit
 
@@ -26,8 +26,10 @@ def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
     It must not meet NaN, nor depend on the sign of zero. Sums, products and comparisons are those
     of IEEE 754, in the order in which they are written.
     """
-    options = {'nogil': True, 'error_model': 'numpy', 'fastmath': _ASSUMED}
+    options: dict[str, Any] = {'nogil': True, 'error_model': 'numpy', 'fastmath': _ASSUMED}
+    dispatcher: Any
     try:
-        return njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        dispatcher = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to keep it in
-        return njit(**options)(function)  # type: ignore[no-any-return]
+        dispatcher = njit(**options)(function)
+    return dispatcher  # type: ignore[no-any-return]

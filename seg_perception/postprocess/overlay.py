@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,7 +60,7 @@ def draw_overlay(
     is_shown = np.array([name not in BACKGROUND_NAMES for name in classes.names])
     paint(
         np.ascontiguousarray(image_rgb).reshape(height, width * 3),
-        np.ascontiguousarray(labels_YX),
+        _contiguous(labels_YX),
         np.array(classes.colors_rgb, np.uint8),
         is_shown,
         round(opacity * PAINT_ONE),
@@ -87,12 +88,16 @@ def _places(labels_YX: Labels, is_named: npt.NDArray[np.bool_]) -> Iterator[tupl
     the pixel, so that few are looked at.
     """
     step = max(1, min(labels_YX.shape) // _NAMING_SIDE_PX)
-    coarse_YX = np.ascontiguousarray(labels_YX[::step, ::step])
+    coarse_YX = _contiguous(labels_YX[::step, ::step])
     squares = largest_squares(coarse_YX, len(is_named))
     least_side = max(2.0, (_MIN_NAMED_FRACTION * coarse_YX.size) ** 0.5)
     for class_id in np.flatnonzero(is_named & (squares[:, 0] >= least_side)).tolist():
         side, right, bottom = squares[class_id].tolist()
         yield class_id, (right - side // 2) * step, (bottom - side // 2) * step
+
+
+def _contiguous(labels_YX: Labels) -> Any:
+    return np.ascontiguousarray(labels_YX)
 
 
 def _write(image_rgb: U8, name: str, x: int, y: int, color_rgb: tuple[int, ...]) -> None:

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from seg_perception.models import ModelCard, resolve
 from seg_perception.pipeline import Segmenter
+from seg_perception.postprocess import draw_overlay
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.params import Parameters
 
@@ -56,10 +59,17 @@ def _load(parameters: Parameters, card: ModelCard) -> Segmenter:
     )
     try:
         segmenter.warm_up()
+        _warm_up_overlay(segmenter)
     except BaseException:
         segmenter.close()
         raise
     return segmenter
+
+
+def _warm_up_overlay(segmenter: Segmenter) -> None:
+    """Loads or compiles what paints, so that no frame waits for it."""
+    labels_YX = np.zeros((1, 1), segmenter.classes.label_dtype)
+    draw_overlay(np.zeros((1, 1, 3), np.uint8), labels_YX, segmenter.classes)
 
 
 class ModelLoad(threading.Thread):

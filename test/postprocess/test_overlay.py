@@ -27,6 +27,12 @@ def test_blends_class_colours_and_leaves_background():
     assert IMAGE[25, 30, 0] == 100  # the input is left alone
 
 
+def test_draws_where_it_is_told_to():
+    out = np.zeros_like(IMAGE)
+    assert draw_overlay(IMAGE, labels_with(1), CLASSES, out=out) is out
+    np.testing.assert_array_equal(out, draw_overlay(IMAGE, labels_with(1), CLASSES))
+
+
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 def test_outlines_are_where_a_neighbour_differs(dtype):
     labels = np.random.default_rng(5).integers(0, 3, (12, 17)).astype(dtype)
