@@ -66,6 +66,7 @@ EXTRAS = {
         'scipy>=1.10',
         'torchmetrics>=1.4',
     ],
+    'fuzz': ['atheris>=2.3'],
     'check': ['mypy', 'ruff', 'types-PyYAML', 'types-psutil', 'types-tqdm'],
 }
 

@@ -26,6 +26,7 @@ from seg_perception.errors import (
 )
 from seg_perception.imaging.quantise import Quantisation
 from seg_perception.models.card import ModelCard
+from seg_perception.models.tflite_file import read_tflite
 
 _INPUT_DTYPES = (np.uint8, np.int8, np.float32)
 
@@ -55,6 +56,7 @@ def load(
             f'precision: expected auto, because a .tflite file carries its own, got '
             f'{options.precision}'
         )
+    read_tflite(weights_path)
     try:
         interpreter = Interpreter(
             model_path=str(weights_path), num_threads=options.num_threads or None

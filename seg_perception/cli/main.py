@@ -17,6 +17,7 @@ from seg_perception.cli import (
     models,
     nav2_config,
     params,
+    soak,
     train,
 )
 from seg_perception.errors import SegPerceptionError
@@ -30,6 +31,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     evaluate,
     export,
     bench,
+    soak,
     nav2_config,
 )
 """The sub-commands in the order of the help text.

@@ -18,12 +18,12 @@ def check_archive(path: Path) -> None:
     Raises:
         WeightsError: the archive is damaged or such a one.
     """
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except Exception as error:  # zipfile's own, and what damaged archives lead it to
         raise WeightsError(f'{path}: is a damaged zip archive: {error}') from error
     compressed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]
     num_bytes = sum(entry.file_size for entry in entries)

@@ -106,7 +106,7 @@ class Fields:
         value = self._get(key, default)
         if type(value) not in (int, float):
             fail(self._name(key), 'a number', value)
-        return float(value)
+        return self._as_float(self._name(key), value)
 
     def integers(self, key: str) -> tuple[int, ...]:
         """A list of integers."""
@@ -120,7 +120,7 @@ class Fields:
         values = self.sequence(key)
         if not all(type(value) in (int, float) for value in values):
             fail(self._name(key), 'a list of numbers', values)
-        return tuple(float(value) for value in values)
+        return tuple(self._as_float(self._name(key), value) for value in values)
 
     def sequence(self, key: str, default: Sequence[Any] = _REQUIRED) -> Sequence[Any]:
         """A list of anything."""
@@ -128,6 +128,14 @@ class Fields:
         if not isinstance(value, (list, tuple)):
             fail(self._name(key), 'a list', value)
         return value
+
+    @staticmethod
+    def _as_float(where: str, value: int | float) -> float:
+        try:
+            return float(value)
+        except OverflowError:
+            digits = value.bit_length() if isinstance(value, int) else 0
+            fail(where, 'a number that a float can hold', f'one of {digits} bits')
 
     @staticmethod
     def _check_text(where: str, value: object) -> str:

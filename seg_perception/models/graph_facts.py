@@ -23,6 +23,7 @@ from seg_perception.models.card import (
     WeightsFormat,
     parse_card,
 )
+from seg_perception.models.tflite_file import is_integer, read_tflite, tflite_shape
 from seg_perception.models.yolo_export import card_of_export, is_yolo_export
 
 CARD_KEY = 'seg_perception_card'
@@ -106,12 +107,12 @@ def format_of_file(path: Path) -> WeightsFormat:
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive. Nothing in it is executed."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:  # zipfile's own, and what damaged archives lead it to
         return False
     return any(name.endswith('/constants.pkl') for name in names)
 
@@ -138,12 +139,12 @@ def _onnx_facts(path: Path) -> GraphFacts:
         raise MissingExtraError('onnxruntime', 'onnx', 'read .onnx models') from error
     try:
         session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    except Exception as error:
+        metadata = dict(session.get_modelmeta().custom_metadata_map)
+        image, outputs = session.get_inputs()[0], session.get_outputs()
+        output = outputs[0]
+    except Exception as error:  # the runtime's own, and those of names that are no text
         raise WeightsError(f'{path}: is not a valid ONNX model: {str(error)[:300]}') from error
-    metadata = dict(session.get_modelmeta().custom_metadata_map)
     carried = metadata.get(CARD_KEY)
-    image, outputs = session.get_inputs()[0], session.get_outputs()
-    output = outputs[0]
     channels_last = len(image.shape) == 4 and image.shape[3] == 3 and image.shape[1] != 3
     input_hw = _sides(image.shape[1:3] if channels_last else image.shape[2:4])
     names = _class_names(metadata.get('names', ''))
@@ -162,19 +163,12 @@ def _onnx_facts(path: Path) -> GraphFacts:
 
 
 def _tflite_facts(path: Path) -> GraphFacts:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise MissingExtraError('ai-edge-litert', 'tflite', 'read .tflite models') from error
-    try:
-        interpreter = Interpreter(model_path=str(path))
-    except (ValueError, RuntimeError) as error:
-        raise WeightsError(f'{path}: is not a valid TFLite model: {str(error)[:300]}') from error
-    image, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    shape = [int(side) for side in output['shape_signature']]
-    is_label_map = len(shape) == 3 and 'int' in output['dtype'].__name__
+    graph = read_tflite(path).subgraphs[0]
+    image, output = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    shape = tflite_shape(output)
+    is_label_map = len(shape) == 3 and is_integer(output)
     return GraphFacts(
-        input_hw=_sides([int(side) for side in image['shape_signature']][1:3]),
+        input_hw=_sides(tflite_shape(image)[1:3]),
         num_classes=_channels(shape, 3),
         kind='labels' if is_label_map else '',
     )

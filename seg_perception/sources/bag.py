@@ -63,8 +63,15 @@ class BagSource:
         first_ns: int | None = None
         for message_type, time_ns, message in self._messages(self._connections):
             first_ns = time_ns if first_ns is None else first_ns
+            try:
+                frame = _to_frame(message, is_raw=message_type == IMAGE_TYPES[0])
+            except AttributeError as error:
+                raise InputError(
+                    f'expected {message_type} as ROS defines it, the recording has another '
+                    f'definition: {error}'
+                ) from error
             yield SourceFrame(
-                _to_frame(message, is_raw=message_type == IMAGE_TYPES[0]),
+                frame,
                 (time_ns - first_ns) / 1e9,
                 f'{self.topic} at {time_ns / 1e9:.3f}',
             )
@@ -77,10 +84,6 @@ class BagSource:
 
     def _messages(self, connections: list[Any]) -> Iterator[tuple[str, int, Any]]:
         """Type, time of recording and content of each message."""
-        from rosbags.highlevel import AnyReaderError
-        from rosbags.rosbag1 import ReaderError as Rosbag1Error
-        from rosbags.rosbag2 import ReaderError as Rosbag2Error
-
         messages = self._reader.messages(connections=connections)
         while True:
             try:
@@ -88,7 +91,7 @@ class BagSource:
                 message = self._reader.deserialize(data, connection.msgtype)
             except StopIteration:
                 return
-            except (AnyReaderError, Rosbag1Error, Rosbag2Error) as error:
+            except Exception as error:  # the library's own, and what damaged files lead it to
                 raise InputError(f'the recording cannot be read further: {error}') from error
             yield connection.msgtype, time_ns, message
 
@@ -118,7 +121,7 @@ class BagSource:
 
 def _open_reader(path: Path) -> AnyReader:
     try:
-        from rosbags.highlevel import AnyReader, AnyReaderError
+        from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
         raise MissingExtraError('rosbags', 'bag', 'play recorded image topics') from error
@@ -127,7 +130,7 @@ def _open_reader(path: Path) -> AnyReader:
         # Old sqlite3 recordings carry no message definitions; those of the images never changed.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
         reader.open()
-    except (AnyReaderError, OSError, ValueError, AssertionError) as error:
+    except Exception as error:  # the library's own, and what damaged files lead it to
         if reader is not None:
             with suppress(Exception):
                 reader.close()

@@ -11,6 +11,9 @@ import yaml
 from seg_perception.errors import ConfigurationError
 from seg_perception.geometry.intrinsics import Intrinsics
 
+_MAX_NUMBER = 1e12
+"""Beyond any focal length in pixels; leaves out what is not finite."""
+
 
 def intrinsics_from_fov(size_wh: tuple[int, int], horizontal_fov_deg: float) -> Intrinsics:
     """An ideal pinhole camera: square pixels, centred, without distortion.
@@ -48,7 +51,7 @@ def read_calibration(path: Path) -> Intrinsics:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise ConfigurationError(f'calibration {path} cannot be read: {error}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f'calibration {path} is no YAML: {error}') from error
     if not isinstance(content, dict):
         raise ConfigurationError(
@@ -87,6 +90,7 @@ def _matrix(
         not isinstance(data, list)
         or not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in data)
         or (columns is not None and len(data) != rows * columns)
+        or not all(abs(x) < _MAX_NUMBER for x in data)
     ):
-        raise ConfigurationError(f'calibration {path}: expected {expected}, got {entry!r}')
+        raise ConfigurationError(f'calibration {path}: expected {expected}, got {entry!r:.200}')
     return tuple(float(x) for x in data)

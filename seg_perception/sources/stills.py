@@ -90,7 +90,10 @@ def read_image(path: str | Path) -> Frame:
     """
     if not Path(path).is_file():
         raise InputError(f'expected an image file, there is none at {path}')
-    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise InputError(f'{path} cannot be decoded: {error.err or error}') from error
     if image is None:
         raise InputError(f'expected an image, {path} cannot be decoded as one')
     encoding = _ENCODINGS.get((image.dtype.name, image.ndim))

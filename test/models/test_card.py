@@ -183,6 +183,8 @@ def test_a_card_of_a_model_that_gives_objects() -> None:
         ('classes.colors_rgb', [[0, 0, 0], [0, 0, 256]], 'classes.colors_rgb[1]'),
         ('classes.colors_rgb', [[0, 0, 0], [0, 0]], 'classes.colors_rgb[1]'),
         ('measurements', [1], 'measurements: expected a mapping'),
+        ('output.temperature', 10**400, 'a number that a float can hold'),
+        ('input.mean_rgb', [10**400, 0, 0], 'a number that a float can hold'),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(

@@ -166,6 +166,17 @@ class TestFilesWithoutCard:
         with pytest.raises(ModelCardError, match='seg_perception_card: licence'):
             resolve(broken)
 
+    def test_onnx_names_that_are_no_text(self, onnx_file: Any) -> None:
+        path = onnx_file({'note': 'q'})
+        path.write_bytes(path.read_bytes().replace(b'note', b'n\xffte'))
+        with pytest.raises(WeightsError, match='not a valid ONNX model'):
+            resolve(path)
+
+    @pytest.mark.parametrize('text', ['name: 2001-99-99', 'name: a\nname: b', '[' * 2000])
+    def test_onnx_carried_cards_are_read_as_strictly(self, text: str, onnx_file: Any) -> None:
+        with pytest.raises(ModelCardError, match='seg_perception_card: is not valid YAML'):
+            resolve(onnx_file({'seg_perception_card': text}))
+
     @pytest.mark.parametrize('name', ['net.onnx', 'net.tflite'])
     def test_damaged_files(self, name: str, tmp_path: Path) -> None:
         library = {'net.onnx': 'onnxruntime', 'net.tflite': 'ai_edge_litert'}[name]

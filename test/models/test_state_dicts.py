@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pickle
@@ -46,6 +47,18 @@ class TestLoadStateDict:
     def test_training_checkpoints_are_unwrapped(self, wrapper: str, tmp_path: Path) -> None:
         torch.save({'epoch': 3, wrapper: self.STATE}, tmp_path / 'c.pth')
         assert state_dicts.load_state_dict(tmp_path / 'c.pth').keys() == self.STATE.keys()
+
+    @pytest.mark.parametrize('is_zip', [True, False])
+    @pytest.mark.filterwarnings('ignore:Detected pickle protocol:UserWarning')
+    def test_damage_anywhere_is_ours(self, is_zip: bool, tmp_path: Path) -> None:
+        whole = tmp_path / 'whole.pth'
+        torch.save({'a': torch.ones(3)}, whole, _use_new_zipfile_serialization=is_zip)
+        content = whole.read_bytes()
+        path = tmp_path / 'damaged.pth'
+        for position in range(0, len(content), 3):
+            path.write_bytes(content[:position] + b'\xff' + content[position + 1 :])
+            with contextlib.suppress(WeightsError):
+                state_dicts.load_state_dict(path)
 
     @pytest.mark.parametrize('how', ['torch.save', 'pickle', 'nested'])
     def test_a_pickle_with_code_is_refused_and_does_not_run(

@@ -22,12 +22,14 @@ SMALL = ['--size', '160x120', '--rounds', '1', '--seconds', '1', '--rate', '20']
 
 
 def test_a_servant_answers_errors_too():
-    requests = io.StringIO('{"do": "add", "a": 1, "b": 2}\n{"do": "fly"}\n{"do": "add"}\n')
+    requests = io.StringIO(
+        '{"do": "add", "num": 7, "a": 1, "b": 2}\n{"do": "fly"}\n{"do": "add"}\n'
+    )
     answers = io.StringIO()
     serve({'add': lambda a, b: a + b}, requests, answers)
     first, unknown, wrong = map(json.loads, answers.getvalue().splitlines())
-    assert first == {'answer': 3}
-    assert unknown == {'error': "KeyError: 'fly'"}
+    assert first == {'num': 7, 'answer': 3}
+    assert unknown == {'num': None, 'error': "KeyError: 'fly'"}
     assert wrong['error'].startswith('TypeError: ')
 
 

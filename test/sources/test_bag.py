@@ -146,6 +146,16 @@ def test_damaged_recording(tmp_path, name):
         open_source(str(path))
 
 
+def test_recording_whose_first_record_is_longer_than_itself(tmp_path):
+    bag = write_bag(tmp_path / 'bag', StoragePlugin.MCAP, {'/image': [image(0)]})
+    (mcap,) = bag.glob('*.mcap')
+    content = mcap.read_bytes()
+    # Eight bytes of magic, the kind of the first record, its length, its texts with theirs.
+    mcap.write_bytes(content[:17] + b'\xff\xff\xff\x7f' + content[21:])
+    with pytest.raises(InputError, match='cannot be read'):
+        open_source(str(mcap))
+
+
 def test_truncated_recording(tmp_path):
     bag = write_bag(
         tmp_path / 'bag', StoragePlugin.MCAP, {'/image': [image(i) for i in range(50)]}

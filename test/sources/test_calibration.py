@@ -53,6 +53,8 @@ def test_reads_what_camera_calibration_writes(tmp_path):
         ('camera_matrix', None, '3x3 numbers under camera_matrix.data, got None'),
         ('projection_matrix', {'data': [1.0] * 9}, '3x4 numbers under projection_matrix.data'),
         ('rectification_matrix', {'data': ['a'] * 9}, '3x3 numbers under rectification_matrix'),
+        ('camera_matrix', {'data': [10**400] * 9}, '3x3 numbers under camera_matrix'),
+        ('camera_matrix', {'data': [float('nan')] * 9}, '3x3 numbers under camera_matrix'),
     ],
 )
 def test_each_broken_field_is_named(tmp_path, name, value, message):
@@ -65,7 +67,13 @@ def test_each_broken_field_is_named(tmp_path, name, value, message):
 
 
 @pytest.mark.parametrize(
-    ('text', 'message'), [('[1, 2]', 'got a list'), ('{', 'is no YAML'), (None, 'cannot be read')]
+    ('text', 'message'),
+    [
+        ('[1, 2]', 'got a list'),
+        ('{', 'is no YAML'),
+        ('2001-99-99', 'is no YAML'),
+        (None, 'cannot be read'),
+    ],
 )
 def test_files_that_are_no_calibration(tmp_path, text, message):
     path = tmp_path / 'camera.yaml'

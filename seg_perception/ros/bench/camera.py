@@ -98,13 +98,19 @@ class BenchCamera:
             if self._stopping.wait(max(0.0, stream.due_s - time.monotonic())):
                 return
             message = stream.messages[stream.num_published % len(stream.messages)]
-            stamp_ns = time.time_ns()
-            struct.pack_into('<iI', message, _STAMP_AT, *divmod(stamp_ns, 10**9))
+            stamp_ns = self._stamp(message)
             stream.publisher.publish(bytes(message))
             self._stamps_ns[topic].append(stamp_ns)
             stream.num_published += 1
             # What is late is not made up for: a camera never bursts.
             stream.due_s = max(stream.due_s + stream.period_s, time.monotonic())
+
+    @staticmethod
+    def _stamp(message: bytearray) -> int:
+        """Writes the time into a message's header and returns it."""
+        stamp_ns = time.time_ns()
+        struct.pack_into('<iI', message, _STAMP_AT, *divmod(stamp_ns, 10**9))
+        return stamp_ns
 
     def _publisher(self, topic: str, is_compressed: bool) -> Publisher:
         if topic not in self._publishers:

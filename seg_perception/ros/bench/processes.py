@@ -1,4 +1,4 @@
-"""Child processes of the benchmark: none outlives its deadline, nor the one who started it.
+"""Child processes of benchmark and soak: none outlives its deadline, nor the one who started it.
 
 A servant is a child that answers commands: one JSON object a line on its standard input, one a
 line on its standard output. It ends when its input does.
@@ -13,7 +13,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn
@@ -21,13 +22,14 @@ from typing import IO, Any, NoReturn
 from seg_perception.errors import MissingExtraError, SegPerceptionError
 
 _STOP_S = 5.0
+_POLL_S = 0.5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _prctl: Any = getattr(ctypes.CDLL(None), 'prctl', None)
 _TAIL_LINES = 12
 
 
 class ProcessError(SegPerceptionError):
-    """A process of the benchmark ended, failed or did not answer."""
+    """A process of the benchmark or the soak ended, failed or did not answer."""
 
 
 class Child:
@@ -40,6 +42,7 @@ class Child:
         env: its environment.
         log_path: where its messages go.
         lifetime_s: the kernel ends it after this time, even if nobody else is left to do so.
+        ros_arguments: further ROS arguments, such as remappings.
         has_pipes: whether standard input and output are pipes to this process.
     """
 
@@ -52,6 +55,7 @@ class Child:
         env: Mapping[str, str],
         log_path: Path,
         lifetime_s: float,
+        ros_arguments: Sequence[str] = (),
         has_pipes: bool = False,
     ) -> None:
         self.name = name
@@ -59,6 +63,7 @@ class Child:
         command = [sys.executable, '-m', 'seg_perception.ros.start', module, '--ros-args']
         for key, value in parameters.items():
             command += ['-p', f'{key}:={json.dumps(value)}']
+        command += ros_arguments
         starter, seconds = os.getpid(), max(1, round(lifetime_s))
         with log_path.open('wb') as log_file:
             self.popen = subprocess.Popen(
@@ -130,6 +135,14 @@ class Child:
             return self.rss_bytes()
         return int(line.split()[1]) * 1024
 
+    def num_threads(self) -> int:
+        """Threads now."""
+        return int(self._process.num_threads())
+
+    def num_fds(self) -> int:
+        """Open file descriptors now."""
+        return int(self._process.num_fds())
+
     def stop(self) -> None:
         """Interrupts the process (a servant's input ends); kills it where that does not help."""
         if self.popen.stdin is not None:
@@ -150,9 +163,23 @@ class Servant(Child):
 
     def __init__(self, name: str, module: str, **kwargs: Any) -> None:
         super().__init__(name, module, {}, has_pipes=True, **kwargs)
+        self._num_asked = 0
 
-    def ask(self, do: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:
+    def ask(
+        self,
+        do: str,
+        *,
+        timeout_s: float = 30.0,
+        meanwhile: Callable[[], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
         """Has a command done and returns the answer.
+
+        Args:
+            do: the command.
+            timeout_s: how long it may take.
+            meanwhile: called now and then while waiting; may raise to end that.
+            arguments: of the command.
 
         Raises:
             ProcessError: the command failed, the process ended or the time is over.
@@ -160,19 +187,29 @@ class Servant(Child):
         stdin, stdout = self.popen.stdin, self.popen.stdout
         assert stdin is not None
         assert stdout is not None
+        self._num_asked += 1
+        request = {'do': do, 'num': self._num_asked, **arguments}
         try:
-            stdin.write(json.dumps({'do': do, **arguments}).encode() + b'\n')
+            stdin.write(json.dumps(request).encode() + b'\n')
             stdin.flush()
         except BrokenPipeError:
             self.popen.wait(_STOP_S)
             self.check()
-        if not select.select([stdout], [], [], timeout_s)[0]:
-            raise self.failure(f'did not answer {do!r} within {timeout_s:g} s')
-        line = stdout.readline()
-        if not line:
-            self.popen.wait(_STOP_S)
-            raise self.failure(f'ended during {do!r}')
-        answer = json.loads(line)
+        deadline_s = time.monotonic() + timeout_s
+        answer: dict[str, Any] = {}
+        # There may be an answer that nobody waited for any more.
+        while answer.get('num') != self._num_asked:
+            if not select.select([stdout], [], [], _POLL_S)[0]:
+                if meanwhile is not None:
+                    meanwhile()
+                if time.monotonic() > deadline_s:
+                    raise self.failure(f'did not answer {do!r} within {timeout_s:g} s')
+                continue
+            line = stdout.readline()
+            if not line:
+                self.popen.wait(_STOP_S)
+                raise self.failure(f'ended during {do!r}')
+            answer = json.loads(line)
         if 'error' in answer:
             raise self.failure(f'could not {do!r}: {answer["error"]}')
         return answer['answer']
@@ -182,10 +219,11 @@ def serve(commands: Mapping[str, Callable[..., Any]], lines: IO[str], answers: I
     """Answers commands until there are no more; the servant's side of `Servant.ask`."""
     for line in lines:
         request = json.loads(line)
+        answer = {'num': request.pop('num', None)}
         try:
-            answer = {'answer': commands[request.pop('do')](**request)}
+            answer['answer'] = commands[request.pop('do')](**request)
         except Exception as error:  # told to the one who asked
-            answer = {'error': f'{type(error).__name__}: {error}'}
+            answer['error'] = f'{type(error).__name__}: {error}'
         answers.write(json.dumps(answer) + '\n')
         answers.flush()
 

@@ -51,11 +51,11 @@ def measure_sweep(
             f'{rate_hz}'
         )
     cases = sweep(choices)
-    _require_ros()
+    require_ros()
     from seg_perception.ros.bench.rig import Rig
     from seg_perception.ros.bench.sweep import run_sweep
 
-    with _terminable():
+    with terminable():
         busy_before = _look_around()
         with Rig(domain_id, log_dir) as rig:
             figures = run_sweep(rig, cases, rounds=rounds, seconds=seconds, rate_hz=rate_hz)
@@ -73,11 +73,11 @@ def measure_acceptance(
         SegPerceptionError: labels are wrong, or a process failed.
     """
     wanted = select(names)
-    _require_ros()
+    require_ros()
     from seg_perception.ros.bench.bounds import measure_bounds
     from seg_perception.ros.bench.rig import Rig
 
-    with _terminable():
+    with terminable():
         _look_around()
         with Rig(domain_id, log_dir) as rig:
             yield from measure_bounds(rig, wanted)
@@ -99,11 +99,11 @@ def measure_contenders(
     Raises:
         SegPerceptionError: an option cannot be, or a process failed.
     """
-    _require_ros()
+    require_ros()
     from seg_perception.ros.bench.live import measure_live
     from seg_perception.ros.bench.rig import Rig
 
-    with _terminable():
+    with terminable():
         _look_around()
         with Rig(domain_id, log_dir) as rig:
             return measure_live(
@@ -117,7 +117,8 @@ def measure_contenders(
             )
 
 
-def _require_ros() -> None:
+def require_ros() -> None:
+    """Raises MissingExtraError where there is no ROS 2."""
     try:
         import rclpy  # noqa: F401
     except ImportError as error:
@@ -136,8 +137,8 @@ def _look_around() -> float:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the benchmark as Ctrl-C does: by an exception that stops all processes."""
+def terminable() -> Iterator[None]:
+    """SIGTERM ends what runs here as Ctrl-C does: by an exception that stops all processes."""
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from seg_perception.errors import ConfigurationError, InputError, MissingExtraError
+from seg_perception.errors import ConfigurationError, InputError
 from seg_perception.structures import ClassTable, Labels
 from seg_perception.training.datasets.config import DatasetConfig
 from seg_perception.training.datasets.paired import Annotated, Entry, Source, file_bytes
 from seg_perception.training.datasets.pictures import decode_color_png, read_bytes
 from seg_perception.training.datasets.remapping import ClassMap, build_class_map, our_classes
+from seg_perception.training.datasets.run_lengths import mask_codec, to_run_lengths
 
 _BACKGROUND = 'background'
 
@@ -101,17 +102,37 @@ class PanopticMasks(_CategoryLabels):
 class InstanceMasks(_CategoryLabels):
     """Labels from polygons and run lengths. ``Entry.key`` is the image's annotations."""
 
+    def __init__(
+        self, categories: Mapping[int, str], class_map: ClassMap, max_pixels: int
+    ) -> None:
+        super().__init__(categories, class_map)
+        self._max_pixels = max_pixels
+
+    def _size(self, entry: Entry, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size that the JSON states, else the photograph's."""
+        height = size_hw[0] if entry.key['height'] is None else entry.key['height']
+        width = size_hw[1] if entry.key['width'] is None else entry.key['width']
+        is_size = all(type(side) is int and side > 0 for side in (height, width))
+        if not is_size or height * width > self._max_pixels:
+            raise InputError(
+                f'{entry.annotation}: expected height and width of {entry.image.name} as whole '
+                f'numbers of at most {self._max_pixels} px in all, got {height!r:.40} and '
+                f'{width!r:.40}: correct the file, or raise max_pixels if it is real'
+            )
+        return height, width
+
     def read(self, entry: Entry, size_hw: tuple[int, int]) -> Annotated:
         """The class of the smallest object at each pixel."""
-        codec = _mask_codec()
+        codec = mask_codec()
         key = entry.key
-        size_hw = (key['height'] or size_hw[0], key['width'] or size_hw[1])
+        size_hw = self._size(entry, size_hw)
         labels = self._blank(size_hw)
         unknown: dict[str, int] = {}
         drawn = []
         for annotation in key['annotations']:
             category = annotation['category_id']
-            rle = _to_rle(codec, annotation, size_hw, entry)
+            where = f'{entry.annotation}: annotation {annotation["id"]} of {entry.image.name}'
+            rle = to_run_lengths(codec, annotation['segmentation'], size_hw, where)
             area = int(codec.area(rle))
             if category not in self._targets:
                 name = f'category {category}'
@@ -140,7 +161,7 @@ def open_coco(config: DatasetConfig) -> Source:
         if is_panoptic:
             return _open_panoptic(config, path, images_dir, document, categories)
         return _open_instances(config, path, images_dir, document, categories)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             f'{path}: expected COCO JSON with images, annotations and categories, got '
             f'{type(error).__name__}: {error}'
@@ -163,7 +184,9 @@ def _open_panoptic(
     for annotation in document['annotations']:
         image = images_dir / file_names[annotation['image_id']]
         mask = masks_dir / annotation['file_name']
-        segments = tuple((int(s['id']), s['category_id']) for s in annotation['segments_info'])
+        segments = tuple(
+            (int(s['id']), int(s['category_id'])) for s in annotation['segments_info']
+        )
         if any(not 0 <= segment < 2**24 for segment, _ in segments):
             raise ValueError(f'segments of {annotation["file_name"]} are not of 0 to 2**24 - 1')
         if image not in images:
@@ -190,7 +213,7 @@ def _open_instances(
     document: dict[str, Any],
     categories: dict[int, str],
 ) -> Source:
-    _mask_codec()  # at once, not in a worker after an hour
+    mask_codec()  # at once, not in a worker after an hour
     theirs = [categories[i] for i in sorted(categories)]
     names = [_BACKGROUND, *(name for name in theirs if name != _BACKGROUND)]
     class_map = build_class_map(
@@ -198,7 +221,8 @@ def _open_instances(
     )
     by_image: dict[Any, list[dict[str, Any]]] = {}
     for annotation in document['annotations']:
-        kept = {key: annotation[key] for key in ('id', 'category_id', 'segmentation')}
+        kept = {key: annotation[key] for key in ('id', 'segmentation')}
+        kept['category_id'] = int(annotation['category_id'])
         by_image.setdefault(annotation['image_id'], []).append(kept)
     images = _files(images_dir)
     entries, no_image = [], []
@@ -215,7 +239,7 @@ def _open_instances(
         name = Path(image['file_name']).with_suffix('').as_posix()
         entries.append(Entry(name, file, path, key))
     return Source(
-        InstanceMasks(categories, class_map),
+        InstanceMasks(categories, class_map, config.max_pixels),
         tuple(sorted(entries, key=lambda entry: entry.name)),
         where=f'{path} and {images_dir}',
         masks_without_image=tuple(no_image),
@@ -236,46 +260,3 @@ def _files(folder: Path) -> set[Path]:
     if not folder.is_dir():
         raise ConfigurationError(f'expected a folder of images or masks, {folder} is none')
     return {path for path in folder.rglob('*') if path.is_file()}
-
-
-def _mask_codec() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise MissingExtraError('pycocotools', 'train', 'read COCO instances') from error
-    return mask
-
-
-def _to_rle(
-    codec: Any, annotation: dict[str, Any], size_hw: tuple[int, int], entry: Entry
-) -> dict[str, Any]:
-    """The run lengths of one object, whatever form it is stored in."""
-    where = f'{entry.annotation}: annotation {annotation["id"]} of {entry.image.name}'
-    try:
-        return _run_lengths(codec, annotation['segmentation'], size_hw, where)
-    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise InputError(
-            f'{where}: its segmentation is damaged: {type(error).__name__}: {error}'
-        ) from error
-
-
-def _run_lengths(
-    codec: Any, segmentation: Any, size_hw: tuple[int, int], where: str
-) -> dict[str, Any]:
-    if isinstance(segmentation, list):
-        # Four numbers would be taken for a box.
-        if not segmentation or any(len(p) < 6 or len(p) % 2 for p in segmentation):
-            raise InputError(
-                f'{where}: expected polygons of at least three points (x, y): correct or remove it'
-            )
-        merged: dict[str, Any] = codec.merge(codec.frPyObjects(segmentation, *size_hw))
-        return merged
-    if tuple(segmentation['size']) != size_hw:
-        raise InputError(
-            f'{where}: expected run lengths of {size_hw[0]}x{size_hw[1]} (rows x columns), got '
-            f'{segmentation["size"]}'
-        )
-    if isinstance(segmentation['counts'], list):
-        runs: dict[str, Any] = codec.frPyObjects(segmentation, *size_hw)
-        return runs
-    return dict(segmentation)

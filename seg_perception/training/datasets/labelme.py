@@ -48,6 +48,8 @@ from seg_perception.training.datasets.remapping import (
 _BACKGROUND = 'background'
 _MIN_POINTS = {'polygon': 3, 'rectangle': 2, 'circle': 2, 'mask': 2}
 _SUB_PIXEL_BITS = 8
+_MAX_SIDES = 50_000
+"""Of a circle; each is an eighth of a pixel long up to a radius of 6250 px."""
 
 
 class LabelMeShapes:
@@ -179,7 +181,7 @@ def draw_shape(
         )
     try:
         points = np.asarray(shape['points'], np.float64)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         points = np.empty(0)
     num = _MIN_POINTS[kind]
     is_exact = kind == 'polygon' or len(points) == num
@@ -194,7 +196,8 @@ def draw_shape(
         _fill(labels_YX, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), target)
     elif kind == 'circle':
         radius = float(np.hypot(*(points[1] - points[0])))
-        angles = np.linspace(0, 2 * np.pi, max(16, int(radius * 8)), endpoint=False)
+        num_sides = min(max(16, int(radius * 8)), _MAX_SIDES)
+        angles = np.linspace(0, 2 * np.pi, num_sides, endpoint=False)
         circle = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         _fill(labels_YX, circle, target)
     else:

@@ -106,13 +106,55 @@ def test_dropped_objects_show_what_is_below(files, codec):
             {'category_id': 3, 'segmentation': [['a'] * 6]},
             r'annotation 0 of a.png: its segmentation is damaged',
         ),
+        # What pycocotools would read or write beyond its memory for:
+        (
+            {'category_id': 3, 'segmentation': {'size': [24, 32], 'counts': [0, 10**6]}},
+            r'annotation 0 of a.png: its segmentation is damaged: expected runs that fill 768 px',
+        ),
+        (
+            {'category_id': 3, 'segmentation': {'size': [24, 32], 'counts': 'oooooooo'}},
+            r'annotation 0 of a.png: its segmentation is damaged: expected runs that fill 768 px',
+        ),
+        (
+            {'category_id': 3, 'segmentation': {'size': [24, 32], 'counts': [-768, 1536]}},
+            r'annotation 0 of a.png: its segmentation is damaged: expected runs that fill 768 px',
+        ),
+        (
+            {'category_id': 3, 'segmentation': [[0, 0, 10**400, 0, 5, 5]]},
+            r'annotation 0 of a.png: expected an outline within the image',
+        ),
+        (
+            {'category_id': 3, 'segmentation': [[0, 0, 31, 23] * 500]},
+            r'annotation 0 of a.png: expected an outline within the image',
+        ),
     ],
-    ids=['category', 'box', 'size', 'none', 'text'],
+    ids=[
+        *('category', 'box', 'size', 'none', 'text'),
+        *('long run', 'packed', 'negative', 'far', 'endless'),
+    ],
 )
 def test_bad_objects_are_named(files, codec, annotation, message):
     dataset = open_dataset(instances(files, annotation))
     with pytest.raises(InputError, match=message):
         dataset[0]
+
+
+@pytest.mark.parametrize(
+    ('height', 'width'), [(10**6, 10**6), (24.5, 32), (-1, 32), (0, 32), (True, 32), ('24', 32)]
+)
+def test_sizes_that_cannot_be_are_refused_before_anything_is_allocated(
+    files, codec, height, width
+):
+    image = {'id': 1, 'file_name': 'a.png', 'height': height, 'width': width}
+    dataset = open_dataset(instances(files, images=[image]))
+    with pytest.raises(InputError, match=r'expected height and width of a.png'):
+        dataset[0]
+
+
+@pytest.mark.parametrize('category', [[1], {}, 1e400, None])
+def test_categories_are_numbers(files, codec, category):
+    with pytest.raises(InputError, match='expected COCO JSON'):
+        open_dataset(instances(files, {'category_id': category, 'segmentation': [TOP_LEFT]}))
 
 
 def test_missing_images_are_named(files, codec):

@@ -97,18 +97,35 @@ def test_unannotated_pixels_may_be_ignored(files):
         (('tray', 'circle', BLOCK), 'expected 2 points'),
         (('tray', 'polygon', 'abc'), 'expected 3 points'),
         (('tray', 'polygon', [[1, 2], [3, 4], [5, 1e300]]), 'expected points near the image'),
+        (('tray', 'polygon', [[1, 2], [3, 4], [5, 10**400]]), 'expected 3 points'),
         (('tray', 'mask', BLOCK[:2], {'mask': 'a'}), 'its mask is damaged'),
         (('tray', 'mask', BLOCK[::2], {'mask': png(np.ones((2, 2), np.uint8))}), 'of 12x6 px'),
         ((7, 'polygon', BLOCK), 'shape 0: expected an object with a label'),
         (('try', 'polygon', BLOCK), "unknown label try; expected one of .*'try: tray'"),
     ],
-    ids=['line', 'few', 'circle', 'text', 'far', 'base64', 'mask size', 'label', 'unknown'],
+    ids=[
+        'line',
+        'few',
+        'circle',
+        'text',
+        'far',
+        'huge',
+        'base64',
+        'mask size',
+        'label',
+        'unknown',
+    ],
 )
 def test_bad_shapes_are_named(files, shape, message):
     path = files.labelme('a', shape)
     dataset = opened(files)
     with pytest.raises(InputError, match=f'^{path}: .*{message}|^{path}: {message}'):
         dataset[0]
+
+
+def test_a_circle_of_any_size_takes_little_memory(files):
+    files.labelme('a', ('tray', 'circle', [[0, 0], [2**20, 0]]))
+    assert (opened(files)[0].labels_YX == 1).all()
 
 
 def test_size_is_compared_with_the_photograph(files):
