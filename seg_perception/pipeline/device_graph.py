@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,9 @@ _NUM_SLOTS = 2
 """One is filled while the device works on the other."""
 _MAX_KINDS = 8
 """Kinds of batches that get graphs; each holds its own images on the device."""
-_THREADED_BYTES = 2**20
+_NUM_COPIERS = 4
+_PIECE_BYTES = 2**18
+"""Smaller pieces cost more to hand to a thread than to copy."""
 
 
 class StageGraphs:
@@ -40,7 +41,7 @@ class StageGraphs:
         self._pool = torch.cuda.graph_pool_handle()
         self._seen: set[Hashable] = set()
         self._slots: dict[Hashable, list[_Slot]] = {}
-        self._copiers = ThreadPoolExecutor(3, 'upload')
+        self._copiers = ThreadPoolExecutor(_NUM_COPIERS - 1, 'upload')
 
     def run(
         self,
@@ -72,8 +73,7 @@ class StageGraphs:
         slots = self._slots[kind]
         slots.append(slot := slots.pop(0))
         slot.uploaded.synchronize()
-        for staged, image in zip(slot.staged, images, strict=True):
-            self._copy(image, staged.numpy())
+        self._copy_all(images, slot.staged)
         stream = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._uploads):
             self._uploads.wait_event(slot.replayed)
@@ -88,17 +88,17 @@ class StageGraphs:
         slot.downloads = download(slot.parts)
         return slot.downloads
 
-    def _copy(self, source: U8, target: U8) -> None:
-        """Copies bytes, large ones by several threads: one alone does not fill the bus."""
-        if source.size < _THREADED_BYTES:
-            np.copyto(target, source)
-            return
-        bounds = np.linspace(0, source.size, 5).astype(int)
-        parts = [slice(a, b) for a, b in pairwise(bounds)]
-        others = [
-            self._copiers.submit(np.copyto, target[part], source[part]) for part in parts[1:]
-        ]
-        np.copyto(target[parts[0]], source[parts[0]])
+    def _copy_all(self, sources: Sequence[U8], targets: Sequence[torch.Tensor]) -> None:
+        """Copies bytes; large images by several threads: one alone does not fill the bus."""
+        pieces: list[tuple[U8, U8]] = []
+        for source, target in zip(sources, targets, strict=True):
+            step = max(_PIECE_BYTES, -(-source.size // _NUM_COPIERS))
+            pieces += [
+                (target.numpy()[start : start + step], source[start : start + step])
+                for start in range(0, source.size, step)
+            ]
+        others = [self._copiers.submit(np.copyto, *piece) for piece in pieces[1:]]
+        np.copyto(*pieces[0])
         for other in others:
             other.result()
 
