@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from seg_perception.ros.environment import node_environment
+from seg_perception.ros.shared_memory import remove_orphans
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -54,6 +55,7 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
     """
     catch_signals()
     prepare_environment()
+    import rclpy.logging
     import rclpy.utilities
     from rclpy.exceptions import NameValidationException
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -70,6 +72,12 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
     except Exception as error:  # rclpy's own, for arguments it cannot parse; it names them
         print(f'error: {_first_line(error)}', file=sys.stderr)
         _leave_now(1)
+    num_orphans, num_bytes = remove_orphans()
+    if num_orphans:
+        rclpy.logging.get_logger('shared_memory').info(
+            f'removed {num_orphans} segments ({num_bytes / 2**20:.0f} MiB) of processes that were '
+            'killed'
+        )
     node = None
     exit_code = 0
     try:
