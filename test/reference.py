@@ -342,6 +342,28 @@ def own_pixels(
     return owners
 
 
+def pasted_mask(
+    mask_HW: npt.NDArray[np.generic],
+    box: tuple[float, float, float, float],
+    size_hw: tuple[int, int],
+) -> npt.NDArray[np.bool_]:
+    """A box's mask probabilities on the image: bilinear, nothing outside of the box, one half."""
+    left, top, right, bottom = box
+    height, width = mask_HW.shape
+    pasted = np.zeros(size_hw, bool)
+    for y in range(size_hw[0]):
+        for x in range(size_hw[1]):
+            row = (y + 0.5 - top) / (bottom - top) * height - 0.5
+            column = (x + 0.5 - left) / (right - left) * width - 0.5
+            value = 0.0
+            for i in (math.floor(row), math.floor(row) + 1):
+                for j in (math.floor(column), math.floor(column) + 1):
+                    if 0 <= i < height and 0 <= j < width:
+                        value += (1 - abs(row - i)) * (1 - abs(column - j)) * float(mask_HW[i, j])
+            pasted[y, x] = value > 0.5
+    return pasted
+
+
 def share_pixels(
     masks: npt.NDArray[np.generic],
     scores: list[float],

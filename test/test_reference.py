@@ -178,6 +178,13 @@ def test_own_pixels():
     assert tiled.tolist() == [[0, 1, 0, 0]]
 
 
+def test_pasted_mask():
+    # Two samples, 1 and 0.6, over pixels 1 to 4 of a row of six: 0.75, 0.9, 0.7 and 0.45.
+    mask = np.array([[1.0, 0.6]])
+    pasted = reference.pasted_mask(mask, (1.0, -1.0, 5.0, 2.0), (1, 6))
+    assert pasted.tolist() == [[False, True, True, True, False, False]]
+
+
 def test_share_pixels():
     # Sigmoids of 0 and of +-9 are one half and nearly 1 and 0.
     masks = np.array([[[9.0, 9.0, -9.0, -9.0]], [[-9.0, 9.0, 9.0, 0.0]]])

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 import torch
 
 from seg_perception.backends import ModelOutput
 from seg_perception.backends.outputs import OutputDecoder, all_tensors
 from seg_perception.errors import InferenceError
+from seg_perception.imaging.preprocess import plan_resize
 from seg_perception.models.card import ModelCard
 from seg_perception.models.output_spec import DecodingOptions, OutputSpec
+from seg_perception.postprocess import GridSampler, label_objects
+from seg_perception.structures import ClassTable
 
 MakeCard = Callable[..., ModelCard]
 INPUT_HW = (64, 96)
@@ -198,6 +202,29 @@ def test_detections_with_a_mask_per_box_get_a_margin(
         )
         expected = np.pad(masks[i, 0].numpy(), 1) - np.float32(0.5)
         np.testing.assert_array_equal(found.mask_logits_NHW[position], expected)
+
+
+def test_masks_of_boxes_are_pasted(decode: Callable[..., ModelOutput]) -> None:
+    """As torchvision pastes them, beyond the borders and on top of each other too."""
+    boxes, class_ids, scores, masks = detections(12, (5, 7), seed=3)
+    boxes += torch.tensor([-9.0, -9.0, 31.0, 5.0])  # some leave the image
+    masks = torch.nn.functional.avg_pool2d(masks, 3, 1, 1) + 0.1
+    [found] = (
+        decode(
+            'detections', [boxes, class_ids, scores, masks], masks='box', score_threshold=0.0
+        ).instances
+        or ()
+    )
+    geometry = plan_resize(INPUT_HW, INPUT_HW, 'stretch')
+    device = torch.device('cpu')
+    sampler = GridSampler((7, 9), geometry, INPUT_HW, align_corners=False, device=device)
+    made = label_objects(found, sampler, ClassTable(('a', 'b', 'c')))
+    expected_YX = np.full(INPUT_HW, 255)
+    for i in np.argsort(scores.numpy(), kind='stable'):
+        pasted_YX = reference.pasted_mask(masks[i, 0].numpy(), tuple(boxes[i].tolist()), INPUT_HW)
+        expected_YX[pasted_YX] = class_ids[i]
+    assert 0.2 < (expected_YX < 255).mean() < 0.8
+    np.testing.assert_array_equal(made.labels_YX, expected_YX)
 
 
 @pytest.mark.parametrize(
