@@ -49,6 +49,11 @@ def select_dtype(device: torch.device, options: RunOptions) -> torch.dtype:
         # tensor cores came with 7.0; before, fp16 is no faster and sometimes much slower
         has_fast_fp16 = capability is not None and capability >= (7, 0)
         return torch.float16 if has_fast_fp16 else torch.float32
+    if options.precision == 'int8':
+        raise DeviceError(
+            'precision: int8 is for quantised files; torch networks expect auto, fp32, bf16 or, '
+            'on a GPU, fp16; make a quantised file with seg-perception export --format onnx --int8'
+        )
     if options.precision == 'fp16' and capability is None:
         raise DeviceError(
             'precision: fp16 is for CUDA; on a CPU it is no faster than fp32; use auto or fp32 '

@@ -51,11 +51,6 @@ def load(
             f'device: expected auto or cpu, because .tflite models run on the CPU, got '
             f"'{options.device}'"
         )
-    if options.precision not in ('auto', 'fp32'):
-        raise DeviceError(
-            f'precision: expected auto, because a .tflite file carries its own, got '
-            f'{options.precision}'
-        )
     read_tflite(weights_path)
     try:
         interpreter = Interpreter(
@@ -84,6 +79,7 @@ class LiteRtBackend:
     Raises:
         WeightsError: the model takes no image batch.
         ModelCardError: its output contradicts the card.
+        DeviceError: another precision than the file's is asked for.
     """
 
     name = 'litert'
@@ -97,6 +93,12 @@ class LiteRtBackend:
         self._options = options
         self._input = _image_input(interpreter, card)
         self.input_quantisation = quantisation_of(self._input)
+        self._precision = 'fp32' if self.input_quantisation is None else 'int8'
+        if options.precision not in ('auto', self._precision):
+            raise DeviceError(
+                f'{card.name}: precision: expected auto or {self._precision}, as the file has '
+                f'it, got {options.precision}'
+            )
         self._decoder = OutputDecoder(card, channels_first=False)
         outputs = interpreter.get_output_details()
         self._outputs = outputs if self._decoder.reads_all else outputs[:1]
@@ -164,7 +166,7 @@ class LiteRtBackend:
             'backend': self.name,
             'engine': self._options.engine,
             'device': 'cpu',
-            'precision': np.dtype(self._input['dtype']).name,
+            'precision': self._precision,
             'num_threads': str(self._options.num_threads or 'default'),
         }
 

@@ -22,7 +22,7 @@ from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.outputs import OutputDecoder
-from seg_perception.backends.protocol import ModelOutput, RunOptions
+from seg_perception.backends.protocol import PRECISION_NAMES, ModelOutput, RunOptions
 from seg_perception.errors import (
     DeviceError,
     InferenceError,
@@ -39,6 +39,9 @@ _DTYPES = {
 _CUDA, _CPU = 'CUDAExecutionProvider', 'CPUExecutionProvider'
 _TENSORRT = 'TensorrtExecutionProvider'
 _FILE = 'model.onnx'
+
+PRECISION_KEY = 'seg_perception_precision'
+"""Key of the metadata where a quantised file says ``int8``."""
 
 
 def load(
@@ -217,11 +220,11 @@ class OnnxBackend:
         self._input_name, self._input = _image_input(session, card)
         if self._input.dtype.is_floating_point:
             self.dtype = self._input.dtype
-        has_precision = 'fp16' if self.dtype == torch.float16 else 'fp32'
-        if options.precision not in ('auto', has_precision):
+        self._precision = _precision_of(session, self.dtype)
+        if options.precision not in ('auto', self._precision):
             raise DeviceError(
-                f'{card.name}: precision: expected auto or {has_precision}, as the file has it, '
-                f'got {options.precision}; convert the file'
+                f'{card.name}: precision: expected auto or {self._precision}, as the file has '
+                f'it, got {options.precision}; convert the file'
             )
         self.input_hw_fixed = self._input.hw_fixed
         self.max_batch = self._input.batch_fixed
@@ -297,7 +300,7 @@ class OnnxBackend:
             'backend': self.name,
             'engine': self._options.engine,
             'device': device_name(self.device),
-            'precision': str(self._input.dtype).removeprefix('torch.'),
+            'precision': self._precision,
             'num_threads': str(self._options.num_threads or 'default'),
             'onnxruntime': self._version,
             **({'cache': self._remark} if self._remark else {}),
@@ -315,6 +318,12 @@ def _select_device(options: RunOptions, available: list[str]) -> torch.device:
             f"device 'cpu'"
         )
     return device
+
+
+def _precision_of(session: Any, dtype: torch.dtype) -> str:
+    """What a file computes in: what it says itself, else what its input says."""
+    stated = session.get_modelmeta().custom_metadata_map.get(PRECISION_KEY, '')
+    return stated or PRECISION_NAMES[dtype]
 
 
 def _image_input(session: Any, card: ModelCard) -> tuple[str, GraphInput]:

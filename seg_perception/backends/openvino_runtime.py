@@ -32,7 +32,7 @@ from seg_perception.errors import (
 from seg_perception.models.card import ModelCard
 
 _FILE = 'model.xml'
-_HINTS = {'auto': 'f32', 'fp32': 'f32', 'bf16': 'bf16'}
+_HINTS = {'auto': 'f32', 'fp32': 'f32', 'bf16': 'bf16', 'int8': 'f32'}  # int8 is the file's own
 _DTYPES = {'f32': torch.float32, 'f16': torch.float16, 'u8': torch.uint8}
 
 
@@ -72,13 +72,21 @@ def load(
         **({'INFERENCE_NUM_THREADS': options.num_threads} if options.num_threads else {}),
     }
     try:
-        compiled = core.compile_model(str(weights_path), 'CPU', settings)
+        model = core.read_model(str(weights_path))
+        compiled = core.compile_model(model, 'CPU', settings)
     except RuntimeError as error:
         raise WeightsError(
             f'{weights_path}: is not a model that OpenVINO {openvino.__version__} can run: '
             f'{_first_line(error)}'
         ) from error
-    return OpenVinoBackend(compiled, card, options, str(openvino.__version__), remark)
+    is_int8 = any(op.get_type_name() == 'FakeQuantize' for op in model.get_ops())
+    if options.precision == 'int8' and not is_int8:
+        raise DeviceError(
+            f'{card.name}: precision: int8 is for quantised files, got one in floats; use auto, '
+            f'or make one with seg-perception export --format onnx --int8'
+        )
+    precision = 'int8' if is_int8 else 'bf16' if hint == 'bf16' else 'fp32'
+    return OpenVinoBackend(compiled, card, options, precision, str(openvino.__version__), remark)
 
 
 class OpenVinoBackend:
@@ -88,6 +96,7 @@ class OpenVinoBackend:
         compiled: an ``openvino.CompiledModel``.
         card: the model's.
         options: how to run it.
+        precision: what it computes in.
         version: OpenVINO's.
         remark: for people, on where the converted model comes from.
 
@@ -102,13 +111,19 @@ class OpenVinoBackend:
     is_capturable = False
 
     def __init__(
-        self, compiled: Any, card: ModelCard, options: RunOptions, version: str, remark: str
+        self,
+        compiled: Any,
+        card: ModelCard,
+        options: RunOptions,
+        precision: str,
+        version: str,
+        remark: str,
     ) -> None:
         self._card = card
         self._options = options
         self._version = version
         self._remark = remark
-        self._precision = str(compiled.get_property('INFERENCE_PRECISION_HINT'))
+        self._precision = precision
         self._input = _image_input(compiled, card)
         self.dtype = self._input.dtype if self._input.dtype.is_floating_point else torch.float32
         self.input_hw_fixed = self._input.hw_fixed
@@ -156,7 +171,7 @@ class OpenVinoBackend:
             'backend': self.name,
             'engine': self._options.engine,
             'device': 'cpu',
-            'precision': _dtype_name(self._precision),
+            'precision': self._precision,
             'num_threads': str(self._options.num_threads or 'default'),
             'openvino': self._version,
             **({'cache': self._remark} if self._remark else {}),
@@ -236,10 +251,6 @@ def _image_input(compiled: Any, card: ModelCard) -> GraphInput:
 
 def _sides(shape: Any) -> list[object]:
     return [side.get_length() if side.is_static else '?' for side in shape]
-
-
-def _dtype_name(text: str) -> str:
-    return text.partition("'")[2].rstrip("'>") or text
 
 
 def _first_line(error: Exception) -> str:

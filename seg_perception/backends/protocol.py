@@ -15,7 +15,7 @@ from seg_perception.errors import ConfigurationError
 from seg_perception.imaging.quantise import Quantisation
 from seg_perception.structures import ClassTable
 
-Precision = Literal['auto', 'fp32', 'fp16', 'bf16']
+Precision = Literal['auto', 'fp32', 'fp16', 'bf16', 'int8']
 EngineName = Literal[
     'auto',
     'native',
@@ -35,6 +35,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     'fp16': torch.float16,
     'bf16': torch.bfloat16,
 }
+PRECISION_NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class RunOptions:
         device: ``auto`` (a CUDA device where the backend can use one, else the CPU), ``cpu``,
             ``cuda`` or ``cuda:N``. Only ``auto`` chooses; the others are taken or refused.
         precision: ``auto`` is fp16 on CUDA from compute capability 7.0 on, else fp32. Formats
-            that carry their own precision accept ``auto`` and the one they have.
+            that carry their own precision accept ``auto`` and the one they have; ``int8`` is
+            for quantised files alone.
         engine: what runs the model, a name of ``backends.ENGINES``. ``native`` is the one that
             the file's format is made for: ``eager`` for torch networks, ``onnxruntime`` for
             ``.onnx``, ``litert`` for ``.tflite``. ``auto`` is the quickest of those that are

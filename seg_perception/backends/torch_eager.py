@@ -19,7 +19,13 @@ from seg_perception.backends.devices import device_name, select_device, select_d
 from seg_perception.backends.failures import translated
 from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.outputs import OutputDecoder, all_tensors
-from seg_perception.backends.protocol import DTYPES, Backend, ModelOutput, RunOptions
+from seg_perception.backends.protocol import (
+    DTYPES,
+    PRECISION_NAMES,
+    Backend,
+    ModelOutput,
+    RunOptions,
+)
 from seg_perception.errors import ConfigurationError, DeviceError, InferenceError
 from seg_perception.imaging.quantise import Quantisation
 from seg_perception.models.card import ModelCard
@@ -217,7 +223,7 @@ class TorchBackend:
         return {
             'backend': self.name,
             'device': device_name(self.device),
-            'precision': str(self.dtype).removeprefix('torch.'),
+            'precision': PRECISION_NAMES[self.dtype],
             'channels_last': str(self.channels_last),
             'engine': self._options.engine,
             'num_threads': str(self._options.num_threads or torch.get_num_threads()),

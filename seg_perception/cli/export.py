@@ -27,14 +27,33 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         'trust_model_code; onnx: any batch and size, runs on onnxruntime',
     )
     parser.add_argument('--weights', type=Path, help="a local copy of the model's weights")
+    parser.add_argument(
+        '--int8',
+        action='store_true',
+        help='quantise an onnx export for CPUs; two to four times as quick there',
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        help="folder of photographs from the robot's cameras that --int8 is made for; without "
+        'one, photographs of scikit-image',
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     from seg_perception.training.export import export
+    from seg_perception.training.quantisation import read_images
 
-    done = export(arguments.model, arguments.out, arguments.format, weights_path=arguments.weights)
+    images = read_images(arguments.images) if arguments.int8 else []
+    done = export(
+        arguments.model,
+        arguments.out,
+        arguments.format,
+        weights_path=arguments.weights,
+        quantised_for=images,
+    )
     for comparison in done.comparisons:
         height, width = comparison.input_hw
         print(

@@ -103,7 +103,8 @@ class Parameters:
     )
     precision: str = option(
         'auto',
-        'Arithmetic of the model; auto takes fp16 on a GPU and fp32 on a CPU.',
+        'Arithmetic of the model; auto takes fp16 on a GPU and fp32 on a CPU; int8 is for '
+        'quantised files.',
         choices=get_args(Precision),
         is_swapped=True,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,13 +27,18 @@ from seg_perception.models import nets, resolve
 from seg_perception.models.card import ModelCard, WeightsFormat
 from seg_perception.models.state_dicts import load_into, load_state_dict, rename_keys
 from seg_perception.models.weights import fetch_weights
+from seg_perception.structures import U8
 from seg_perception.training.card_file import write_card
 from seg_perception.training.checkpoint import save_tensors
+from seg_perception.training.quantisation import network_inputs, quantise_onnx
 
 ExportFormat = Literal['safetensors', 'pt2', 'onnx']
 
 MAX_RELATIVE_DIFFERENCE = 1e-3
 """Largest difference of a logit, as a share of the largest logit, that counts as equal."""
+
+MIN_QUANTISED_AGREEMENT = 0.95
+"""Share of grid cells that must keep their label when a model is quantised."""
 
 _STRIDE = 32
 """Sizes are compared at multiples of this, which all networks divide evenly."""
@@ -77,6 +82,7 @@ def export(
     export_format: ExportFormat = 'safetensors',
     *,
     weights_path: str | Path | None = None,
+    quantised_for: Sequence[U8] = (),
 ) -> Export:
     """Writes a model as a self-contained folder.
 
@@ -86,9 +92,11 @@ def export(
         export_format: ``safetensors`` (tensors only), ``pt2`` (torch.export; loading one can run
             code, so the node wants ``trust_model_code``) or ``onnx`` (batch and size open).
         weights_path: a local copy of the weights.
+        quantised_for: where there are any, RGB images (Y, X, 3) that an ``onnx`` export is
+            quantised to int8 for; the network's labels on them are compared then.
 
     Raises:
-        ConfigurationError: an unknown format, or a folder in use.
+        ConfigurationError: an unknown format, a folder in use, or int8 for another format.
         ModelError: the model cannot be loaded or exported, or what was exported differs from it.
         MissingExtraError: a library for the format is not installed.
     """
@@ -96,6 +104,8 @@ def export(
         raise ConfigurationError(
             f'--format: expected one of {", ".join(_WRITERS)}, got {export_format!r}'
         )
+    if quantised_for and export_format != 'onnx':
+        raise ConfigurationError(f'--int8: expected --format onnx, got {export_format}')
     out_dir = Path(out_dir).expanduser().absolute()
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise ConfigurationError(f'{out_dir}: expected a new or empty folder, found something')
@@ -108,6 +118,9 @@ def export(
         weights = partial / f'{card.name}{suffix}'
         sizes = comparison_sizes(card)
         write(network, weights, sizes[0])
+        inputs = list(network_inputs(card, quantised_for))
+        if inputs:
+            quantise_onnx(weights, inputs, card.name)
         graphed = card
         if weights_format != 'safetensors':
             graphed = dataclasses.replace(
@@ -120,7 +133,10 @@ def export(
                 ),
             )  # fmt: skip
         written = write_card(graphed, weights, weights_format)
-        comparisons = compare(network, written, sizes)
+        if inputs:
+            comparisons = compare_labels(network, written, inputs)
+        else:
+            comparisons = compare(network, written, sizes)
         partial.chmod(0o755)
         if out_dir.exists():
             out_dir.rmdir()
@@ -185,6 +201,43 @@ def compare(
     finally:
         backend.close()
     return tuple(comparisons)
+
+
+def compare_labels(
+    network: nn.Module, card: ModelCard, inputs: Sequence[torch.Tensor]
+) -> tuple[Comparison, ...]:
+    """Runs a quantised model beside the network it came from; one comparison for all inputs.
+
+    Args:
+        network: in float32 on the CPU.
+        card: of the quantised model.
+        inputs: batches (B, 3, H, W).
+
+    Raises:
+        ModelError: it cannot be loaded or run, or too few labels agree.
+    """
+    backend = load_backend(card, options=RunOptions(device='cpu'))
+    shares, differences = [], []
+    try:
+        for x_B3HW in inputs:
+            with torch.inference_mode():
+                expected = network(x_B3HW)
+                actual = backend.infer(x_B3HW).logits_BCHW
+            assert actual is not None  # torch networks give logits
+            scale = float(expected.abs().max().clamp_min(1e-12))
+            differences.append(float((actual - expected).abs().max()) / scale)
+            shares.append(float((actual.argmax(1) == expected.argmax(1)).float().mean()))
+    finally:
+        backend.close()
+    same_labels = sum(shares) / len(shares)
+    if not same_labels >= MIN_QUANTISED_AGREEMENT:
+        raise ModelError(
+            f'{card.name}: expected the quantised model to give {MIN_QUANTISED_AGREEMENT:.0%} of '
+            f'the labels of the network, it gives {same_labels:.1%}; nothing was written. Give '
+            f'more photographs like those that it is for, or export without --int8'
+        )
+    height, width = inputs[0].shape[2:]
+    return (Comparison(len(inputs), (height, width), max(differences), same_labels),)
 
 
 def _load_network(card: ModelCard, weights_path: str | Path | None) -> nn.Module:

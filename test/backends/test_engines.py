@@ -190,8 +190,8 @@ class TestPrecision:
             return
         exact = load_backend(card, options=cpu('openvino'), cache_dir=tmp_path)
         rounded = load_backend(card, options=cpu('openvino', precision='bf16'), cache_dir=tmp_path)
-        assert exact.description()['precision'] == 'float32'
-        assert rounded.description()['precision'] == 'bfloat16'
+        assert exact.description()['precision'] == 'fp32'
+        assert rounded.description()['precision'] == 'bf16'
         batch_B3HW = torch.randn(1, 3, 64, 96)
         with torch.inference_mode():
             expected_BCHW = network(batch_B3HW)

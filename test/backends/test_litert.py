@@ -128,11 +128,16 @@ def test_card_and_file_must_agree(make_card: MakeCard) -> None:
         few.infer(pixels.sub(128).div(128))
 
 
-@pytest.mark.parametrize(
-    'options', [RunOptions(device='cpu', precision='fp16'), RunOptions(device='cuda')]
-)
-def test_what_it_cannot_do(options: RunOptions, make_card: MakeCard, tmp_path: Path) -> None:
+def test_another_precision_than_the_files(make_card: MakeCard) -> None:
+    card = make_card(str(public(PUBLIC_MODELS[0][0])), 21, 'labels')
+    quantised = load_backend(card, options=RunOptions(device='cpu', precision='int8'))
+    assert quantised.description()['precision'] == 'int8'
+    with pytest.raises(DeviceError, match='expected auto or int8, as the file has it'):
+        load_backend(card, options=RunOptions(device='cpu', precision='fp16'))
+
+
+def test_only_on_the_cpu(make_card: MakeCard, tmp_path: Path) -> None:
     pytest.importorskip('ai_edge_litert', reason='ai-edge-litert (extra tflite) is not installed')
     (tmp_path / 'm.tflite').write_bytes(b'x')
     with pytest.raises(DeviceError, match='expected'):
-        load_backend(make_card(str(tmp_path / 'm.tflite')), options=options)
+        load_backend(make_card(str(tmp_path / 'm.tflite')), options=RunOptions(device='cuda'))

@@ -181,7 +181,7 @@ def test_every_format_has_an_engine() -> None:
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
-        ({'precision': 'int8'}, 'precision: expected one of auto, fp32, fp16, bf16'),
+        ({'precision': 'fp8'}, 'precision: expected one of auto, fp32, fp16, bf16, int8'),
         ({'engine': 'tvm'}, 'engine: expected one of auto, native, eager'),
         ({'channels_last': True}, 'channels_last: expected one of auto, on, off'),
         ({'num_threads': -1}, 'num_threads'),
@@ -222,6 +222,7 @@ class TestDevice:
             (None, 'auto', torch.float32),
             (None, 'bf16', torch.bfloat16),
             (None, 'fp16', None),
+            (None, 'int8', None),
             ((6, 1), 'auto', torch.float32),
             ((6, 1), 'fp16', torch.float16),
             ((7, 0), 'auto', torch.float16),

@@ -31,9 +31,9 @@ def test_rows_of_the_default_model(images, tmp_path, capsys):
     assert set(rows) == {(e, p) for e in ('eager', 'litert') for p in ('fp32', 'bf16')}
     exact, rounded = rows['eager', 'fp32'], rows['eager', 'bf16']
     assert exact['agreement'] == 1.0
-    assert exact['runs_in'] == 'float32'
+    assert exact['runs_in'] == 'fp32'
     assert 0.97 < rounded['least_agreement'] <= rounded['agreement'] <= 1.0
-    assert rounded['runs_in'] == 'bfloat16'
+    assert rounded['runs_in'] == 'bf16'
     assert rounded['infer_ms'] > 0.0
     assert rounded['total_ms'] > rounded['infer_ms']
     assert 'expected one that runs safetensors' in rows['litert', 'fp32']['problem']

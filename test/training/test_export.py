@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 
 import numpy as np
 import photographs
@@ -9,13 +10,20 @@ import torch
 
 pytest.importorskip('kornia', reason='kornia is not installed')
 
-from seg_perception.errors import ConfigurationError, ModelError, SegPerceptionError
+from seg_perception.errors import (
+    ConfigurationError,
+    DeviceError,
+    InputError,
+    ModelError,
+    SegPerceptionError,
+)
 from seg_perception.models import DEFAULT_MODEL, resolve
 from seg_perception.models.card import card_from_mapping
 from seg_perception.pipeline import Segmenter
 from seg_perception.training import export as module
 from seg_perception.training.card_file import card_document
 from seg_perception.training.export import compare, comparison_sizes, export
+from seg_perception.training.quantisation import read_images
 
 
 @pytest.mark.parametrize('export_format', ['safetensors', 'pt2', 'onnx'])
@@ -38,6 +46,40 @@ def test_an_exported_folder_says_what_the_run_says(finished_run, tmp_path, expor
             assert (one.labels_YX == other.labels_YX).mean() > 0.999
             difference = one.confidence_YX.astype(int) - other.confidence_YX
             assert np.abs(difference).max() <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')  # the quantiser's own
+def test_the_default_model_in_int8(tmp_path):
+    for library in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(library, reason=f'{library} is not installed')
+    images = [photographs.astronaut(384, 384), photographs.astronaut(288, 384)]
+    done = export(DEFAULT_MODEL, tmp_path / 'model', 'onnx', quantised_for=images)
+    [comparison] = done.comparisons
+    assert 0.95 < comparison.same_labels < 1.0
+    names = sorted(path.name for path in done.folder.iterdir())
+    assert names == ['card.yaml', f'{DEFAULT_MODEL}.onnx']
+    engines = ['onnxruntime']
+    if importlib.util.find_spec('openvino'):
+        engines.append('openvino')
+    with Segmenter(DEFAULT_MODEL, device='cpu') as exact:
+        [expected] = exact.segment(images[:1])
+    for engine in engines:
+        with Segmenter(done.folder, device='cpu', engine=engine, precision='int8') as quantised:
+            assert quantised.description()['precision'] == 'int8'
+            [result] = quantised.segment(images[:1])
+        assert (result.labels_YX == expected.labels_YX).mean() > 0.97
+        assert not np.array_equal(result.confidence_YX, expected.confidence_YX)
+    with pytest.raises(DeviceError, match='as the file has it'):
+        Segmenter(done.folder, device='cpu', precision='fp32')
+
+
+def test_int8_is_for_onnx_alone(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ConfigurationError, match='--int8: expected --format onnx'):
+        export(DEFAULT_MODEL, tmp_path / 'model', 'pt2', quantised_for=[image])
+    with pytest.raises(InputError, match='found none'):
+        read_images(tmp_path)
 
 
 @pytest.mark.parametrize('export_format', ['safetensors', 'pt2'])
