@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from seg_perception.backends.worded import Vocabulary
 from seg_perception.errors import (
     ConfigurationError,
     DeviceLostError,
@@ -32,7 +33,7 @@ from seg_perception.errors import (
 )
 from seg_perception.models import ModelCard
 from seg_perception.pipeline import Image
-from seg_perception.structures import ClassTable, Segmentation
+from seg_perception.structures import ClassTable, Prompt, Segmentation
 
 SMALL_BATCHES_S = 60.0
 """How long batches stay small after memory ran out."""
@@ -66,11 +67,25 @@ class LoadedModel(Protocol):
         self,
         images: Sequence[Image],
         *,
+        prompts: Sequence[Sequence[Prompt]] | None = None,
         confidence: bool = True,
         objects: bool = True,
         output_size_hw: tuple[int, int] | None = None,
     ) -> list[Segmentation]:
         """Segments images."""
+        ...
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether the model segments what prompts point at."""
+        ...
+
+    def prepare_words(self, words: Sequence[str]) -> Vocabulary:
+        """Makes words ready for `use_words`."""
+        ...
+
+    def use_words(self, vocabulary: Vocabulary) -> None:
+        """Looks for other words from the next images on."""
         ...
 
     @property
@@ -129,6 +144,7 @@ class ResilientSegmenter:
         self._lost: ModelLostError | None = None
         self._reason = ''
         self._scale = 1.0
+        self._words: tuple[str, ...] | None = None
         self._threshold = self._model.confidence_threshold
         self._small_until_s = 0.0
 
@@ -167,6 +183,20 @@ class ResilientSegmenter:
         if scale != self._scale:
             self._seen.scale_input(scale)
             self._scale = scale
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether the model segments what prompts point at."""
+        return self._seen.takes_prompts
+
+    def prepare_words(self, words: Sequence[str]) -> Vocabulary:
+        """As `Segmenter.prepare_words`."""
+        return self._seen.prepare_words(words)
+
+    def use_words(self, vocabulary: Vocabulary) -> None:
+        """As `Segmenter.use_words`, for models loaded anew too."""
+        self._seen.use_words(vocabulary)
+        self._words = vocabulary.classes.names[1:]
 
     @property
     def num_reloads(self) -> int:
@@ -270,7 +300,11 @@ class ResilientSegmenter:
             self._small_until_s = time.monotonic() + SMALL_BATCHES_S
             self._report(f'{error}: caches are freed and {len(images)} image(s) tried one by one')
             model.free_caches()
-            return [result for image in images for result in model.segment([image], **options)]
+            return [
+                result
+                for i, image in enumerate(images)
+                for result in model.segment([image], **_of_image(options, i))
+            ]
 
     def _working_model(self, generation: int) -> LoadedModel:
         """The model, loaded anew where it has to be."""
@@ -284,6 +318,8 @@ class ResilientSegmenter:
             model = self._load()
             model.confidence_threshold = self._threshold
             model.scale_input(self._scale)
+            if self._words is not None:
+                model.use_words(model.prepare_words(self._words))
         except Exception as error:
             lost = ModelLostError(
                 f'the model failed ({self._reason}) and cannot be loaded anew: {error}',
@@ -333,6 +369,12 @@ class ResilientSegmenter:
     def _check_current(self, generation: int) -> None:
         if generation != self._generation:
             raise InferenceError('the model was abandoned before it returned')
+
+
+def _of_image(options: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """The options for one image of several."""
+    prompts = options.get('prompts')
+    return dict(options) if prompts is None else {**options, 'prompts': [prompts[index]]}
 
 
 def _close(model: LoadedModel) -> None:

@@ -6,6 +6,7 @@ B batch, W words, H/W the model's grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -25,10 +26,26 @@ MAX_WORDS = 64
 MAX_WORD_LENGTH = 200
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """Words as a model looks for them.
+
+    Attributes:
+        classes: background, then the words.
+        embeddings_WD: on the model's device; None for no words.
+    """
+
+    classes: ClassTable
+    embeddings_WD: torch.Tensor | None = None
+
+
 class WordedBackend(FeatureBackend):
     """A `Backend` whose classes are background and words, which can be changed at any time.
 
     A place where no word is more likely than not is background.
+
+    Attributes:
+        vocabulary: what is looked for; nothing at first, which leaves nothing but background.
 
     Args:
         network: taken over and changed.
@@ -46,17 +63,10 @@ class WordedBackend(FeatureBackend):
     ) -> None:
         super().__init__(network.encoder, network, card, options, prepare)
         self._network: WordedNetwork | None = network
-        # One assignment changes both, so that another thread may infer meanwhile.
-        self._vocabulary: tuple[ClassTable, torch.Tensor | None]
-        self._vocabulary = (word_classes(()), None)
+        self.vocabulary = Vocabulary(word_classes(()))
 
-    @property
-    def classes(self) -> ClassTable:
-        """Background and the words."""
-        return self._vocabulary[0]
-
-    def set_words(self, words: Sequence[str]) -> None:
-        """Changes what is looked for; none leaves nothing but background.
+    def prepare(self, words: Sequence[str]) -> Vocabulary:
+        """Words as the model looks for them, to be assigned to ``vocabulary``; for any thread.
 
         Raises:
             ConfigurationError: see `word_classes`.
@@ -69,11 +79,12 @@ class WordedBackend(FeatureBackend):
         if words:
             with torch.inference_mode(), translated(self._card.name, f'on the words {words}'):
                 embeddings_WD = self._network.embed(words)
-        self._vocabulary = (classes, embeddings_WD)
+        return Vocabulary(classes, embeddings_WD)
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
         """See `Backend.infer`."""
-        classes, embeddings_WD = self._vocabulary
+        vocabulary = self.vocabulary
+        embeddings_WD = vocabulary.embeddings_WD
         if self._network is None:
             raise InferenceError(f'{self._card.name}: is closed')
         num_images = len(batch_B3HW)
@@ -86,20 +97,22 @@ class WordedBackend(FeatureBackend):
                     logits_BWHW = self._network.decode(features, embeddings_WD)
                 # Against a background of 0 a single word's softmax is its own sigmoid.
                 logits_BCHW = F.pad(logits_BWHW, (0, 0, 0, 0, 1, 0))
-        return ModelOutput(logits_BCHW=logits_BCHW, classes=(classes,) * num_images)
+        return ModelOutput(logits_BCHW=logits_BCHW, classes=(vocabulary.classes,) * num_images)
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`; with one word, where there is none."""
-        vocabulary = self._vocabulary
-        if len(self.classes) == 1:
-            self.set_words(['object'])
-        run_on_zeros(self, input_hw, batch)
-        self._vocabulary = vocabulary
+        vocabulary = self.vocabulary
+        if vocabulary.embeddings_WD is None:
+            self.vocabulary = self.prepare(['object'])
+        try:
+            run_on_zeros(self, input_hw, batch)
+        finally:
+            self.vocabulary = vocabulary
 
     def close(self) -> None:
         """See `Backend.close`."""
         self._network = None
-        self._vocabulary = (self.classes, None)
+        self.vocabulary = Vocabulary(self.vocabulary.classes)
         super().close()
 
 

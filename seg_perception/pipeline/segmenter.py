@@ -22,7 +22,7 @@ from seg_perception.backends.failures import device_failures, translated
 from seg_perception.backends.prompted import PromptedBackend
 from seg_perception.backends.prompts import ImagePrompts
 from seg_perception.backends.torch_eager import give_memory_back, use_threads
-from seg_perception.backends.worded import WordedBackend
+from seg_perception.backends.worded import Vocabulary, WordedBackend
 from seg_perception.errors import ConfigurationError, InferenceError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS
 from seg_perception.imaging.convert import frame_bytes
@@ -150,7 +150,7 @@ class Segmenter:
     @property
     def classes(self) -> ClassTable:
         """What the label values mean, where the results do not say something else."""
-        return self.card.classes if self._worded is None else self._worded.classes
+        return self.card.classes if self._worded is None else self._worded.vocabulary.classes
 
     @property
     def takes_prompts(self) -> bool:
@@ -164,22 +164,31 @@ class Segmenter:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What the model looks for; they are its classes, after background.
-
-        They can be changed at any time, by another thread too: results say what their labels
-        mean.
-        """
-        return () if self._worded is None else self._worded.classes.names[1:]
+        """What the model looks for; they are its classes, after background."""
+        return self.classes.names[1:] if self._worded is not None else ()
 
     @words.setter
     def words(self, words: Sequence[str]) -> None:
-        if self._worded is not None:
-            self._worded.set_words(words)
-        elif words:
+        self.use_words(self.prepare_words(words))
+
+    def prepare_words(self, words: Sequence[str]) -> Vocabulary:
+        """Makes words ready for `use_words`; for any thread, while another one segments.
+
+        Raises:
+            ConfigurationError: the words cannot be, or the model does not take any.
+            InferenceError: the model failed on them.
+        """
+        if self._worded is None:
             raise ConfigurationError(
                 f'words: expected none, because {self.card.name} has classes of its own, got '
-                f'{", ".join(words)}; use a model that takes words'
+                f"'{', '.join(words)}'; use a model that takes words"
             )
+        return self._worded.prepare(words)
+
+    def use_words(self, vocabulary: Vocabulary) -> None:
+        """Looks for other words from the next images on; results say what their labels mean."""
+        assert self._worded is not None
+        self._worded.vocabulary = vocabulary
 
     @property
     def has_confidence(self) -> bool:

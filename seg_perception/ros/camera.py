@@ -37,6 +37,7 @@ from seg_perception.ros.messages import camera_info_to_intrinsics, serialized_to
 from seg_perception.ros.mount import F64, Transforms, base_from_optical
 from seg_perception.ros.outputs import CameraOutputs
 from seg_perception.ros.params import CameraParameters, Parameters
+from seg_perception.ros.prompts import PromptBook
 from seg_perception.ros.timing import AHEAD_TOLERANCE_S, FrameTiming, StampFault
 from seg_perception.structures import CompressedFrame, Frame, Objects, Segmentation
 
@@ -140,6 +141,8 @@ class Camera:
         self.namespace = f'{namespace}/segmentation'
         self.depth = self._depth_input(group.depth_topic) if group.depth_topic else None
         self.outputs = outputs(self.namespace)
+        self.prompts = PromptBook(name, log)
+        self.takes_prompts = False
         self.is_enabled = True
         self._associator: ObjectAssociator | None = None
         self.start_time_anew()
@@ -178,6 +181,7 @@ class Camera:
             off_state=State.IDLE if off_state is State.ACTIVE else off_state,
             node_failure=node_failure,
             depth=self.depth.snapshot() if self.depth is not None else None,
+            prompts=self.prompts.snapshot() if self.takes_prompts else None,
         )
 
     def start_time_anew(self) -> None:

@@ -52,6 +52,12 @@ def camera_status(
             'boxes_unsupported': depth.unsupported,
         }
         values |= {f'depth_{fault}': count for fault, count in depth.faults.items()}
+    if report.prompts is not None:
+        values |= {
+            'prompts': len(report.prompts.names),
+            'prompts_received': report.prompts.received,
+            'prompts_refused': report.prompts.refused,
+        }
     return make_status(name, LEVELS[health.level], health.message, values, report.topic)
 
 

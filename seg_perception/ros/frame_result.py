@@ -71,6 +71,12 @@ class FrameResult:
             pixels, encoding, self.segmentation.stamp_ns, self.segmentation.frame_id
         )
 
+    def mask(self, class_name: str) -> U8:
+        """Where a class is: 255 there, 0 elsewhere; all 0 where nothing has that name now."""
+        if class_name not in self.segmentation.classes.names:
+            return np.zeros(self.size_hw, np.uint8)
+        return self.segmentation.mask(class_name)
+
     @property
     def size_hw(self) -> tuple[int, int]:
         """Rows and columns of the label image, and of all other images made of it."""
@@ -95,7 +101,10 @@ class FrameResult:
         """
         classes = self.segmentation.classes
         names = self.parameters.object_classes
-        wanted = None if '*' in names else [classes.id_of(name) for name in names if name]
+        wanted = None
+        if '*' not in names:
+            # Of models that take prompts, names come and go.
+            wanted = [classes.id_of(name) for name in names if name in classes.names]
         min_area_px = self.parameters.object_min_area_px
         if self.segmentation.objects is not None:
             found = select_objects(

@@ -60,7 +60,7 @@ def _target_mask(result: FrameResult) -> U8 | None:
     if not target:
         return None
     if is_class_name(target):
-        mask_YX = result.segmentation.mask(target)
+        mask_YX = result.mask(target)
         return mask_YX if mask_YX.any() else None
     if int(target) not in (item.id for item in result.objects.items):
         return None

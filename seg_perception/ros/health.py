@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from seg_perception.ros.accounting import DropReason, Snapshot
 from seg_perception.ros.depth import DepthSnapshot
 from seg_perception.ros.params import CameraParameters, Parameters
+from seg_perception.ros.prompts import PromptSnapshot
 from seg_perception.ros.timing import Arrivals
 
 RECENT_S = 10.0
@@ -43,6 +44,8 @@ class State(str, enum.Enum):
     """None come."""
     UNUSABLE = 'unusable'
     """They come and cannot be used, or come too late."""
+    UNASKED = 'unasked'
+    """They come, and no prompt says what to look for."""
     FAILING = 'failing'
     """They come and the model does not do its work."""
 
@@ -64,6 +67,7 @@ class CameraReport:
         off_state: why it is not subscribed.
         node_failure: why the node cannot serve any camera; empty where it can.
         depth: its depth images; None where it has none.
+        prompts: what it is asked for; None where the model does not take prompts.
     """
 
     topic: str
@@ -73,6 +77,7 @@ class CameraReport:
     off_state: State = State.IDLE
     node_failure: str = ''
     depth: DepthSnapshot | None = None
+    prompts: PromptSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,23 @@ def _findings(
     if odd := [f for f, since_s in arrivals.since_fault_s.items() if since_s < RECENT_S]:
         text = ', '.join(f'{arrivals.faults[fault]} {fault}' for fault in odd)
         yield Health(Level.WARN, State.ACTIVE, f'odd stamps: {text}')
+    if report.prompts is not None:
+        yield from _prompt_findings(report.prompts)
     if report.depth is not None and (faults := _recent_faults(report.depth)):
         yield Health(Level.WARN, State.ACTIVE, f'{report.depth.topic}: {faults}')
+
+
+def _prompt_findings(prompts: PromptSnapshot) -> Iterator[Health]:
+    if prompts.last_refusal:
+        yield Health(Level.WARN, State.ACTIVE, f'prompts refused: {prompts.last_refusal}')
+    if prompts.unasked_frame_id:
+        text = (
+            f"prompts are for frame_id '{', '.join(prompts.frame_ids)}', images have "
+            f"'{prompts.unasked_frame_id}'"
+        )
+        yield Health(Level.WARN, State.UNASKED, text)
+    elif not prompts.names:
+        yield Health(Level.OK, State.UNASKED, 'no prompts: nothing is segmented')
 
 
 def _recent_faults(depth: DepthSnapshot) -> str:

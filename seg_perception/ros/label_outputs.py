@@ -74,6 +74,6 @@ def _label_info_sync(result: FrameResult) -> Any:
 
 def _mask(class_name: str) -> Callable[[FrameResult], bytes]:
     def make(result: FrameResult) -> bytes:
-        return result.image(result.segmentation.mask(class_name), 'mono8')
+        return result.image(result.mask(class_name), 'mono8')
 
     return make

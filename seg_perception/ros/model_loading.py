@@ -54,6 +54,7 @@ def _load(parameters: Parameters, card: ModelCard) -> Segmenter:
     segmenter = Segmenter(
         **{**model_options(parameters), 'model': card},
         confidence_threshold=parameters.confidence_threshold,
+        words=[word for word in parameters.prompts if word],
         max_pixels=parameters.max_pixels,
         trust_model_code=parameters.trust_model_code,
     )

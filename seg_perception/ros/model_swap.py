@@ -19,6 +19,7 @@ from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from seg_perception.backends.worded import word_classes
 from seg_perception.errors import ConfigurationError
 from seg_perception.models import ModelCard, resolve
 from seg_perception.recovery import ResilientSegmenter
@@ -33,7 +34,9 @@ from seg_perception.ros.mount import Transforms
 from seg_perception.ros.options import rows
 from seg_perception.ros.outputs import CameraOutputs, output_table
 from seg_perception.ros.params import Parameters
+from seg_perception.ros.prompts import PromptTopics
 from seg_perception.ros.worker import SegmentationWorker
+from seg_perception.structures import ClassTable
 
 QUICK_S = 1.0
 """How long a parameter change waits for the new model's card, to be refused or accepted."""
@@ -87,6 +90,7 @@ class ModelSwap:
         self._wanted = self._committed = settings
         self._load: ModelLoad | None = None
         self._turn = threading.Lock()
+        self._prompts = PromptTopics(node, cameras)
         self._num_exchanges = 0
         self._retired: list[ResilientSegmenter] = []
         self._outcome = ''
@@ -114,10 +118,15 @@ class ModelSwap:
         assert self.segmenter is not None
         card = self.segmenter.card
         table = _table(card, self.settings, camera)
-        return CameraOutputs(self._node, namespace, card.classes, table)
+        return CameraOutputs(self._node, namespace, self.segmenter.classes, table)
+
+    def offer_prompts(self) -> None:
+        """Listens to prompts where the model that runs takes them, else not."""
+        self._prompts.offer(self.segmenter is not None and self.segmenter.takes_prompts)
 
     def close(self) -> None:
         """Frees the model, and what is on its way as soon as it is there."""
+        self._prompts.offer(False)
         if self._load is not None:
             self._load.cancel()
         self._load = None
@@ -224,6 +233,7 @@ class ModelSwap:
             return
         for camera in self._cameras.values():
             camera.outputs.tidy()
+        self.offer_prompts()
         if self._retired:
             self._free_retired()
             self._node.get_logger().info(f'{self._outcome}: {self.description()}')
@@ -257,6 +267,12 @@ class ModelSwap:
             name: camera.outputs.prepare(_table(card, wanted, name))
             for name, camera in self._cameras.items()
         }
+        classes = model_classes(card, wanted)
+        vocabulary = None
+        if card.output.kind == 'words':
+            takes_words = segmenter or self.segmenter
+            assert takes_words is not None
+            vocabulary = takes_words.prepare_words(classes.names[1:])
         if wanted.needs_tf:
             self._transforms.open()
         self._committed = wanted
@@ -275,10 +291,12 @@ class ModelSwap:
                     self.segmenter = segmenter
                 assert self.segmenter is not None
                 goes_on = self.segmenter
+                if vocabulary is not None:
+                    goes_on.use_words(vocabulary)
             try:
                 for name, camera in self._cameras.items():
                     camera.outputs.exchange(
-                        card.classes, prepared[name], settings.confidence_threshold, now_ns
+                        classes, prepared[name], settings.confidence_threshold, now_ns
                     )
                     if segmenter is not None:
                         camera.forget_objects()
@@ -329,7 +347,20 @@ def check_fits(card: ModelCard, parameters: Parameters) -> None:
     named = {name: getattr(parameters, name) for name in _CLASS_PARAMETERS}
     if is_class_name(parameters.grasp_target):
         named['grasp_target'] = (parameters.grasp_target,)
-    known = {'', '*', *card.classes.names}
+    kind = card.output.kind
+    if words := [word for word in parameters.prompts if word]:
+        if kind != 'words':
+            raise ConfigurationError(
+                f"prompts: expected [''], because {card.name} does not take words, got "
+                f'{", ".join(words)}'
+            )
+        word_classes(words)
+    if kind == 'prompts' and any((*parameters.drivable_classes, *parameters.danger_classes)):
+        raise ConfigurationError(
+            f"drivable_classes, danger_classes: expected [''], because {card.name} segments what "
+            f'prompts point at and nothing else'
+        )
+    known = {'', '*', *_topic_classes(card, parameters).names}
     lacking = {
         parameter: ', '.join(f"'{name}'" for name in names if name not in known)
         for parameter, names in named.items()
@@ -338,7 +369,7 @@ def check_fits(card: ModelCard, parameters: Parameters) -> None:
         what = '; '.join(f'{parameter}: {names}' for parameter, names in lacking.items() if names)
         raise ConfigurationError(
             f'{card.name} lacks classes that the parameters name ({what}); it has: '
-            f'{", ".join(card.classes.names)}'
+            f'{", ".join(model_classes(card, parameters).names)}'
         )
     if parameters.confidence_threshold > 0.0 and not card.output.has_scores:
         raise ConfigurationError(
@@ -350,8 +381,34 @@ def check_fits(card: ModelCard, parameters: Parameters) -> None:
 def _table(card: ModelCard, parameters: Parameters, camera: str) -> list[Output]:
     """What to publish of each frame of a camera."""
     return output_table(
-        card.classes, parameters, parameters.camera[camera], has_confidence=card.output.has_scores
+        _topic_classes(card, parameters),
+        parameters,
+        parameters.camera[camera],
+        has_confidence=card.output.has_scores,
     )
+
+
+def model_classes(card: ModelCard, parameters: Parameters) -> ClassTable:
+    """The classes of a model: its card's, or the words that it looks for."""
+    if card.output.kind == 'words':
+        return word_classes([word for word in parameters.prompts if word])
+    return card.classes
+
+
+def _topic_classes(card: ModelCard, parameters: Parameters) -> ClassTable:
+    """The classes that can have topics of their own.
+
+    Of models that take prompts these are the ones that the parameters name: what names the prompts
+    bring cannot be known before.
+    """
+    classes = model_classes(card, parameters)
+    if card.output.kind != 'prompts':
+        return classes
+    named = [name for parameter in _CLASS_PARAMETERS for name in getattr(parameters, parameter)]
+    if is_class_name(parameters.grasp_target):
+        named.append(parameters.grasp_target)
+    names = dict.fromkeys([*classes.names, *named])
+    return ClassTable(tuple(name for name in names if name not in ('', '*')))
 
 
 def _differ(parameters: Parameters, others: Parameters) -> bool:

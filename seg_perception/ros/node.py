@@ -42,6 +42,8 @@ LISTEN_PERIOD_S = 0.1
 """How often the node looks whether somebody listens to its outputs."""
 SEGMENT_TIMEOUT_S = 10.0
 """How long ``~/segment`` waits for a frame."""
+SEGMENT_BUSY_S = 50.0
+"""How long it waits longer for a model that has one."""
 DEACTIVATE_TIMEOUT_S = 30.0
 """How long deactivation waits for the frames the model is working on."""
 
@@ -180,6 +182,7 @@ class SegmentationNode(LifecycleNode):
                     f'{camera.namespace}: give their image topics different namespaces'
                 )
             taken[camera.namespace] = name
+        self._swap.offer_prompts()
         self._reporter.open()
         loaded_s = time.monotonic() - start_s
         self.get_logger().info(f'loaded in {loaded_s:.1f} s: {self._swap.description()}')
@@ -295,10 +298,12 @@ class SegmentationNode(LifecycleNode):
         deadline_s = time.monotonic() + SEGMENT_TIMEOUT_S
         for camera, request in asked:
             await _Answered(request, deadline_s)
-            if not request.done.is_set():
+            while not request.done.is_set() and time.monotonic() < deadline_s + SEGMENT_BUSY_S:
+                # Where this does not answer it, the model is at work on its image.
                 camera.refuse_requests(
                     f'no image on {camera.image_topic} within {SEGMENT_TIMEOUT_S:g} s'
                 )
+                await _Answered(request, time.monotonic() + 1.0)
         response.success = all(request.is_success for _, request in asked)
         response.message = '; '.join(
             f'{camera.name}: {r.outcome or "the model is still busy"}' for camera, r in asked

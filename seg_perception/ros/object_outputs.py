@@ -129,7 +129,7 @@ def _class_points(
     class_name: str, *, has_confidence: bool
 ) -> Callable[[FrameResult], PointCloud2 | None]:
     def make(result: FrameResult) -> PointCloud2 | None:
-        mask_YX = result.segmentation.mask(class_name)
+        mask_YX = result.mask(class_name)
         return masked_points(result, mask_YX, has_confidence=has_confidence)
 
     return make

@@ -212,7 +212,11 @@ class CameraOutputs:
             How many messages went out, and what went wrong by topic.
         """
         stamp_ns = self._last_stamp_ns = result.segmentation.stamp_ns
-        if stamp_ns < self._label_info_stamp_ns:
+        is_new = result.segmentation.classes != self._classes
+        if is_new:  # the names of other prompts than before
+            with self._label_info_lock:
+                self._classes = result.segmentation.classes
+        if is_new or stamp_ns < self._label_info_stamp_ns:
             # The class table holds for what is stamped as it or later; so shall it be.
             self.publish_label_info(self._threshold, stamp_ns)
         num_published = 0

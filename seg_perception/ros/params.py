@@ -93,6 +93,11 @@ class Parameters:
         '(.onnx, .tflite, .pt2, .safetensors).',
         is_swapped=True,
     )
+    prompts: tuple[str, ...] = option(
+        ('',),
+        "Words to look for, which become the classes, for models that take words; [''] for none.",
+        is_swapped=True,
+    )
     weights_path: str = option(
         '',
         "File to take the model's weights from; empty for where its card says.",

@@ -10,9 +10,12 @@ whole numbers at pixel centres.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from rclpy.node import Node
+from rclpy.subscription import Subscription
 
 from seg_perception.backends.prompts import check_count
 from seg_perception.errors import PromptError
@@ -36,6 +39,7 @@ class PromptSnapshot:
         refused: messages and single prompts refused so far.
         last_refusal: why the last of them was, '' where none was since the last good message.
         frame_ids: the frame ids that prompts are for, without the one that is any.
+        unasked_frame_id: of the last image, where prompts are held, but none for it.
     """
 
     names: tuple[str, ...] = ()
@@ -43,6 +47,7 @@ class PromptSnapshot:
     refused: int = 0
     last_refusal: str = ''
     frame_ids: tuple[str, ...] = ()
+    unasked_frame_id: str = ''
 
 
 @dataclass(slots=True)
@@ -68,6 +73,13 @@ class PromptBook:
         self._held: dict[str, _Held] = {}
         self._received = self._refused = 0
         self._last_refusal = ''
+        self._unasked_frame_id = ''
+
+    def clear(self) -> None:
+        """Forgets all prompts."""
+        with self._lock:
+            self._held.clear()
+            self._last_refusal = self._unasked_frame_id = ''
 
     def on_message(self, message: Any) -> None:
         """Replaces the prompts by those of a Detection2DArray; keeps them where it is no good.
@@ -84,7 +96,7 @@ class PromptBook:
             return
         frame_id = message.header.frame_id
         with self._lock:
-            self._last_refusal = ''
+            self._last_refusal = self._unasked_frame_id = ''
             if not frame_id:
                 self._held.clear()
             self._held.pop(frame_id, None)
@@ -98,6 +110,8 @@ class PromptBook:
         size_hw = (frame.height, frame.width)
         with self._lock:
             held = self._held.get(frame.frame_id) or self._held.get('')
+            is_unasked = held is None and bool(self._held)
+            self._unasked_frame_id = frame.frame_id if is_unasked else ''
             if held is None:
                 return ()
             is_new = size_hw not in held.checked_sizes_hw
@@ -123,6 +137,7 @@ class PromptBook:
                 refused=self._refused,
                 last_refusal=self._last_refusal,
                 frame_ids=tuple(frame_id for frame_id in self._held if frame_id),
+                unasked_frame_id=self._unasked_frame_id,
             )
 
     def _refuse(self, why: str) -> None:
@@ -130,6 +145,58 @@ class PromptBook:
             self._refused += 1
             self._last_refusal = why
         self._log.warning(self._subject, f'refused: {why}')
+
+
+class TakesPrompts(Protocol):
+    """A camera, as far as it is asked."""
+
+    prompts: PromptBook
+    namespace: str
+    takes_prompts: bool
+
+
+class PromptTopics:
+    """Where prompts come in: ``~/prompt`` for all cameras, and a topic for each of them.
+
+    For the executor's thread.
+
+    Args:
+        node: subscribes.
+        cameras: the node's, by name.
+    """
+
+    def __init__(self, node: Node, cameras: Mapping[str, TakesPrompts]) -> None:
+        self._node = node
+        self._cameras = cameras
+        self._subscriptions: list[Subscription] = []
+
+    def offer(self, is_taken: bool) -> None:
+        """Listens to the topics, or leaves them and forgets what was asked for."""
+        if is_taken == bool(self._subscriptions):
+            return
+        for camera in self._cameras.values():
+            camera.takes_prompts = is_taken
+            if not is_taken:
+                camera.prompts.clear()
+        if not is_taken:
+            for subscription in self._subscriptions:
+                self._node.destroy_subscription(subscription)
+            self._subscriptions = []
+            return
+        self._listen('~/prompt', self._on_message)
+        for camera in self._cameras.values():
+            self._listen(f'{camera.namespace}/prompt', camera.prompts.on_message)
+
+    def _on_message(self, message: Any) -> None:
+        for camera in self._cameras.values():
+            camera.prompts.on_message(message)
+
+    def _listen(self, topic: str, callback: Callable[[Any], None]) -> None:
+        from vision_msgs.msg import Detection2DArray
+
+        self._subscriptions.append(
+            self._node.create_subscription(Detection2DArray, topic, callback, 10)
+        )
 
 
 def detections_to_prompts(detections: Sequence[Any]) -> tuple[Prompt, ...]:

@@ -18,22 +18,27 @@ from seg_perception.imaging import decode
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.accounting import DropReason
 from seg_perception.ros.camera import Camera, Job
+from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.params import Parameters
-from seg_perception.structures import Frame, Segmentation
+from seg_perception.structures import Frame, Prompt, Segmentation
+
+_MAX_TOLD = 50
+"""Objects that the answer to a request names."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A decoded frame and what is wanted of it."""
+    """A decoded frame and what is wanted of it; prompts are None where the model takes none."""
 
     camera: Camera
     job: Job
     frame: Frame
     topics: frozenset[str]
     stages_ms: dict[str, float]
+    prompts: Sequence[Prompt] | None = None
 
 
 class SegmentationWorker(threading.Thread):
@@ -191,7 +196,8 @@ class SegmentationWorker(threading.Thread):
             'queue': (start_s - job.arrived_s) * 1e3,
             'decode': (time.monotonic() - start_s) * 1e3,
         }
-        return _Task(camera, job, frame, topics, stages_ms)
+        prompts = camera.prompts.for_frame(frame) if self.segmenter.takes_prompts else None
+        return _Task(camera, job, frame, topics, stages_ms, prompts)
 
     def _segment(
         self, tasks: Sequence[_Task], parameters: Parameters, later: Sequence[_Task] = ()
@@ -214,10 +220,14 @@ class SegmentationWorker(threading.Thread):
             segmenter.scale_input(scale if segmenter.can_scale_input else 1.0)
             results = segmenter.segment(
                 [task.frame for task in tasks],
+                prompts=_prompts_of(tasks),
                 confidence=any(
                     task.camera.outputs.needs_confidence(task.topics) for task in tasks
                 ),
-                objects=any(task.camera.outputs.needs_objects(task.topics) for task in tasks),
+                objects=any(
+                    task.job.requests or task.camera.outputs.needs_objects(task.topics)
+                    for task in tasks
+                ),
                 output_size_hw=parameters.output_size_hw,
             )
         except Exception as error:
@@ -259,8 +269,11 @@ class SegmentationWorker(threading.Thread):
             self._report(f'{camera.name}: {topic}', error)
         if task.job.requests and camera.outputs.needs_depth(task.topics) and not made_of.depth:
             camera.renew(task.job.requests, 'no image had depth; /diagnostics says why')
+        elif task.job.requests and task.prompts is not None and not task.prompts:
+            # They may come a little after the request, on another topic.
+            camera.renew(task.job.requests, _no_prompts(camera))
         elif task.job.requests:
-            _answer(task.job, _describe(result), is_success=True)
+            _answer(task.job, _describe(made_of), is_success=True)
         if not num_messages and not task.job.requests:
             camera.account.drop(_why_nothing(errors, camera.outputs.needs_depth(task.topics)))
             return
@@ -304,8 +317,33 @@ def _answer(job: Job, outcome: str, *, is_success: bool) -> None:
         request.resolve(outcome, is_success=is_success)
 
 
-def _describe(result: Segmentation) -> str:
-    """What is on a frame, for people: ``640x480: person 21.3%, cat 4.0%``."""
-    height, width = result.labels_YX.shape
+def _prompts_of(tasks: Sequence[_Task]) -> list[Sequence[Prompt]] | None:
+    """The prompts of each frame; None where the model takes none."""
+    prompts = [task.prompts for task in tasks if task.prompts is not None]
+    return prompts if len(prompts) == len(tasks) else None
+
+
+def _no_prompts(camera: Camera) -> str:
+    told = camera.prompts.snapshot()
+    why = f' ({told.last_refusal})' if told.last_refusal else ''
+    return f'no prompts for this image{why}: publish some on {camera.namespace}/prompt'
+
+
+def _describe(made_of: FrameResult) -> str:
+    """What is on a frame, for people.
+
+    ``640x480: person 21.3%, cat 4.0%``; of a model that gives objects
+    ``640x480: 1 cup 0.97 5120 px, 2 spoon 0.88 640 px``, by id, class, score and area.
+    """
+    result = made_of.segmentation
+    height, width = made_of.size_hw
+    if result.objects is not None:
+        items = made_of.objects.items
+        found = [
+            f'{item.id} {result.classes.names[item.class_id]} {item.score:.2f} {item.area_px} px'
+            for item in items[:_MAX_TOLD]
+        ]
+        found += [f'and {len(items) - _MAX_TOLD} more'] if len(items) > _MAX_TOLD else []
+        return f'{width}x{height}: {", ".join(found) or "no objects"}'
     shares = [f'{name} {share:.1%}' for name, share in result.class_fractions(0.001).items()]
     return f'{width}x{height}: {", ".join(shares) or "nothing labelled"}'

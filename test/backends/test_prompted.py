@@ -139,7 +139,7 @@ class TestSegmenter:
         with Segmenter(input_size_hw=(32, 32), device='cpu') as plain:
             with pytest.raises(ConfigurationError, match='does not take any'):
                 plain.segment([IMAGE], prompts=[[BOX]])
-            with pytest.raises(ConfigurationError, match='has classes of its own, got cup'):
+            with pytest.raises(ConfigurationError, match="has classes of its own, got 'cup'"):
                 plain.words = ['cup']
 
     def test_engines_that_leave_torch_are_refused(self, card):

@@ -40,6 +40,7 @@ class Model:
 
     batch_limit = None
     can_scale_input = True
+    takes_prompts = False
 
     def scale_input(self, scale):
         assert scale == 1.0

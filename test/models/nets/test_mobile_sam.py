@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from mobile_sam import mobile_sam_path, photo_batch
+from mobile_sam_weights import mobile_sam_path, photo_batch
 
 from seg_perception.models.nets.mobile_sam import MobileSAM
 from seg_perception.models.nets.prompted import BESIDE, BOTTOM_RIGHT, NOT_A_POINT, ON, TOP_LEFT
