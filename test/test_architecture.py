@@ -46,6 +46,7 @@ ROS_MODULE = re.compile(
 # Extras: their absence may cost a feature, never an import of this package.
 OPTIONAL_MODULES = (
     'ai_edge_litert',
+    'huggingface_hub',
     'kornia',
     'matplotlib',
     'onnx',
@@ -55,9 +56,13 @@ OPTIONAL_MODULES = (
     'pycocotools',
     'rich',
     'rosbags',
+    'segmentation_models_pytorch',
     'skimage',
     'tensorboard',
+    'timm',
+    'torchvision',
     'tqdm',
+    'transformers',
     'triton',
 )
 VAGUE_NAMES = {'utils', 'util', 'helpers', 'helper', 'common', 'manager', 'misc'}

@@ -13,13 +13,19 @@ from pathlib import Path
 from seg_perception.errors import ModelNotFoundError
 from seg_perception.models.card import FORMAT_BY_SUFFIX, ModelCard
 from seg_perception.models.catalog import card_paths
-from seg_perception.models.origins import card_file, catalog_name, model_file
+from seg_perception.models.origins import (
+    card_file,
+    catalog_name,
+    huggingface,
+    model_file,
+)
 from seg_perception.models.origins.source import ModelSource
 
 __all__ = ['SOURCES', 'ModelSource', 'resolve']
 
 SOURCES: tuple[ModelSource, ...] = (
     catalog_name.SOURCE,
+    huggingface.SOURCE,
     card_file.SOURCE,
     model_file.SOURCE,
 )
