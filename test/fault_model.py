@@ -45,12 +45,18 @@ def harmless(size_hw: tuple[int, int] = INPUT_HW) -> np.ndarray:
     return image
 
 
-def write_fault_model(folder: Path, name: str = 'faulty') -> Path:
-    """Writes the model and its card; returns the card's path."""
+def write_fault_model(folder: Path, name: str = 'faulty', *, ballast_mib: int = 0) -> Path:
+    """Writes the model and its card; returns the card's path.
+
+    Args:
+        folder: where to.
+        name: of the files.
+        ballast_mib: weights of no use, to be heavy.
+    """
     import onnx
 
     path = folder / f'{name}.onnx'
-    onnx.save(_model(), path)
+    onnx.save(_model(ballast_mib), path)
     card = {
         'name': f'test.{name}',
         'summary': 'fails on marked images',
@@ -74,7 +80,7 @@ def write_fault_model(folder: Path, name: str = 'faulty') -> Path:
     return card_path
 
 
-def _model():
+def _model(ballast_mib):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -121,6 +127,11 @@ def _model():
     far = turns('raise', 100)
     gathered = node('Gather', constant('two_zeros', [0.0, 0.0]), far, axis=0)
     logits = node('Add', logits, gathered)
+
+    if ballast_mib:
+        index = node('Cast', node('ReduceMax', flag_nan, axes_0, keepdims=0), to=7)
+        ballast = constant('ballast', np.zeros((ballast_mib * 2**18,)))
+        logits = node('Add', logits, node('Gather', ballast, index, axis=0))
 
     # memory: more floats than any machine has
     zero_shape = constant('one_element', [1], np.int64)
