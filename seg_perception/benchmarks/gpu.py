@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from seg_perception.models import ModelCard, resolve
 from seg_perception.models.card import WeightsSource
 from seg_perception.models.nets import build
 from seg_perception.pipeline import Segmenter
+from seg_perception.sources.photographs import load_photograph
 from seg_perception.structures import U8, Frame
 
 RANDOM = 'random:'
@@ -89,17 +90,17 @@ class GpuFigures:
         return self.stream_fps / self.bare_fps
 
 
-def measure(case: GpuCase, image_rgb: U8, *, seconds: float, rounds: int = 3) -> GpuFigures:
-    """Measures one case.
+def measure(case: GpuCase, *, seconds: float, rounds: int = 3) -> GpuFigures:
+    """Measures one case, with a photograph resized to its size.
 
     Args:
         case: what.
-        image_rgb: a photograph (Y, X, 3), resized to the case's size.
         seconds: length of each turn.
         rounds: turns of the bare loop and of the stream; the medians count.
 
     Raises:
         DeviceError: there is no CUDA device.
+        MissingExtraError: scikit-image, which has the photograph, is not installed.
     """
     if not torch.cuda.is_available():
         raise DeviceError('expected a CUDA device, torch sees none')
@@ -122,7 +123,7 @@ def measure(case: GpuCase, image_rgb: U8, *, seconds: float, rounds: int = 3) ->
     batch = torch.rand(case.batch, 3, *input_hw, device='cuda').to(backend.dtype)
     if backend.channels_last:
         batch = batch.contiguous(memory_format=torch.channels_last)
-    batches = list(_batches(image_rgb, case))
+    batches = list(_batches(load_photograph('astronaut'), case))
     bare, streamed, host_cpu = [], [], []
     for _ in range(rounds):
         bare.append(_bare_fps(lambda: backend.infer(batch), case.batch, seconds))
@@ -151,26 +152,34 @@ def measure(case: GpuCase, image_rgb: U8, *, seconds: float, rounds: int = 3) ->
     )
 
 
-def to_markdown(figures: Iterable[GpuFigures]) -> str:
-    """A table, one line per case."""
+def table_head() -> str:
+    """The first lines of a Markdown table of figures; times in milliseconds."""
     columns = (
-        'model', 'engine', 'precision', 'images', 'batch', 'forward ms', 'bare fps', 'stream fps',
-        'ratio', 'latency ms', *STAGES, 'host CPU ms', 'start s',
+        'model', 'engine', 'precision', 'images', 'batch', 'forward', 'bare fps', 'stream fps',
+        'ratio', 'latency', *STAGES, 'host CPU', 'start s',
     )  # fmt: skip
-    lines = ['| ' + ' | '.join(columns) + ' |', '|---' * len(columns) + '|']
-    for row in figures:
-        case = row.case
-        size = f'{case.size_hw[1]}x{case.size_hw[0]}' + (' (own input)' if case.is_native else '')
-        stages = ' | '.join(
-            f'{row.stages_ms[name]:.2f}' if name in row.stages_ms else '–' for name in STAGES
-        )
-        lines.append(
-            f'| {case.model} | {case.engine} | {case.precision} | {size} | {case.batch} '
-            f'| {row.forward_ms:.2f} | {row.bare_fps:.0f} | {row.stream_fps:.0f} '
-            f'| {row.ratio:.2f} | {row.latency_ms:.2f} | {stages} | {row.host_cpu_ms:.2f} '
-            f'| {row.start_s:.1f} |'
-        )
-    return '\n'.join([*lines, ''])
+    return '| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|\n'
+
+
+def table_row(figures: GpuFigures) -> str:
+    """One line of the table."""
+    case, times = figures.case, figures.stages_ms
+    cells = [
+        case.model,
+        case.engine,
+        case.precision,
+        f'{case.size_hw[1]}x{case.size_hw[0]}' + (' (own input)' if case.is_native else ''),
+        str(case.batch),
+        f'{figures.forward_ms:.2f}',
+        f'{figures.bare_fps:.0f}',
+        f'{figures.stream_fps:.0f}',
+        f'{figures.ratio:.2f}',
+        f'{figures.latency_ms:.2f}',
+        *(f'{times[name]:.2f}' if name in times else '–' for name in STAGES),
+        f'{figures.host_cpu_ms:.2f}',
+        f'{figures.start_s:.1f}',
+    ]
+    return '| ' + ' | '.join(cells) + ' |\n'
 
 
 def _card(model: str, folder: Path) -> ModelCard:

@@ -42,6 +42,7 @@ examples:
   seg-perception bench --accept
   seg-perception bench --accept node_cpu_vs_plain,memory_growth_mib
   seg-perception bench --parity --model deeplabv3_mobilenetv2.voc21 --threads 2
+  seg-perception bench --gpu --size 960x544,1920x1080 --batch 1,8 --engine cuda_graph
   seg-perception bench --live my.onnx my.onnx,engine=openvino --size 640x480 --threads 2
 """
 
@@ -116,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.accept:
         return _accept(arguments)
-    if arguments.parity or arguments.live:
+    if arguments.parity or arguments.live or arguments.gpu:
         return engine_bench.run(arguments)
     from seg_perception.benchmarks.report import make_document, to_markdown, write_report
     from seg_perception.ros.bench.run import measure_sweep

@@ -1,8 +1,10 @@
-"""``seg-perception bench --parity`` and ``--live``: engines and precisions compared."""
+"""``seg-perception bench --parity``, ``--live`` and ``--gpu``: engines and precisions compared."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -23,17 +25,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='MODEL[,engine=…][,precision=…][,weights=…]',
         help='compare the latency of these over live topics, by turns; the first is the reference',
     )
-    group.add_argument('--engine', help='engines of --parity, separated by commas; those here')
-    group.add_argument('--precision', help='precisions of --parity; fp32 and bf16 (fp16 on a GPU)')
+    group.add_argument(
+        '--gpu',
+        action='store_true',
+        help='compare the Segmenter with the bare forward loop on a GPU, for each --model, --size '
+        '(of images and network input), --batch, --engine and --precision; random:NAME takes the '
+        'architecture of NAME with random weights',
+    )
+    group.add_argument('--batch', default='1', help='images at once, of --gpu (1)')
+    group.add_argument(
+        '--engine',
+        help='engines, separated by commas; of --parity those here, of --gpu eager,cuda_graph',
+    )
+    group.add_argument(
+        '--precision',
+        help='precisions; of --parity fp32 and bf16 (fp16 on a GPU), of --gpu fp16',
+    )
     group.add_argument('--images', type=Path, help="photographs of --parity; scikit-image's")
     group.add_argument('--weights', type=Path, help="a local copy of --parity's weights")
     group.add_argument('--device', default='auto', help='of --parity (auto)')
-    group.add_argument('--json', type=Path, help='file for the figures of --parity or --live')
+    group.add_argument('--json', type=Path, help='file for the figures of these')
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs ``--parity`` or ``--live``; returns the exit code."""
-    document = _parity(arguments) if arguments.parity else _live(arguments)
+    """Runs the comparison that is asked for; returns the exit code."""
+    compare = _parity if arguments.parity else _live if arguments.live else _gpu
+    document = compare(arguments)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(document, indent=1) + '\n')
     return 0
@@ -77,6 +94,30 @@ def _live(arguments: argparse.Namespace) -> object:
 
     print(to_table(rows), end='')
     return rows
+
+
+def _gpu(arguments: argparse.Namespace) -> object:
+    from seg_perception.benchmarks import gpu, machine
+    from seg_perception.models import DEFAULT_MODEL
+
+    rows = []
+    for model, (width, height), batch, precision, engine in itertools.product(
+        arguments.model,
+        arguments.size,
+        [int(part) for part in _parts(arguments.batch)],
+        _parts(arguments.precision) or ['fp16'],
+        _parts(arguments.engine) or ['eager', 'cuda_graph'],
+    ):
+        name = DEFAULT_MODEL if model == 'null' else model
+        case = gpu.GpuCase(name, engine, precision, (height, width), batch)
+        rows.append(gpu.measure(case, seconds=arguments.seconds, rounds=arguments.rounds))
+        head = gpu.table_head() if len(rows) == 1 else ''
+        print(f'{head}{gpu.table_row(rows[-1])}', end='', flush=True)
+    return {
+        'hardware': machine.hardware(),
+        'versions': machine.versions(),
+        'cases': [dataclasses.asdict(row) | {'ratio': row.ratio} for row in rows],
+    }
 
 
 def _parts(text: str | None) -> list[str]:

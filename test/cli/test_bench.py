@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from seg_perception.benchmarks.acceptance import BOUNDS
 from seg_perception.benchmarks.cases import OUTPUTS
@@ -52,6 +53,12 @@ def test_values_that_cannot_work_end_with_1_and_a_line(arguments, message, capsy
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count('\n') == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+def test_a_gpu_is_asked_for_where_there_is_none(capsys):
+    assert main(['bench', '--gpu']) == 1
+    assert capsys.readouterr() == ('', 'error: expected a CUDA device, torch sees none\n')
 
 
 def test_bench_without_ros_names_the_extra(monkeypatch, capsys):
