@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import rectangle_finder
@@ -9,7 +11,9 @@ from rectangle_finder import CLASSES, draw, mask_of
 
 from seg_perception import Segmenter
 from seg_perception.errors import InferenceError
+from seg_perception.models import resolve
 from seg_perception.postprocess import draw_overlay, to_coco_annotations
+from seg_perception.structures import ClassTable
 
 SCENE = [
     (0, 20, 30, 100, 90),
@@ -111,6 +115,17 @@ def test_unsure_objects_are_unlabeled(path):
     assert not result.objects.instances_YX.any()
     assert (result.labels_YX == 255).all()
     assert result.confidence_YX.any()
+
+
+def test_classes_that_are_not_the_files_are_an_error_before_the_first_image(path):
+    card = resolve(str(path))
+    card = dataclasses.replace(card, classes=ClassTable((*CLASSES, 'one too many')))
+    with Segmenter(card, num_threads=1) as segmenter:
+        if 'decoded' in str(path):  # which does not show how many classes there are
+            segmenter.warm_up()
+            return
+        with pytest.raises(InferenceError, match=r'correct classes\.names'):
+            segmenter.warm_up()
 
 
 def test_not_a_number_is_an_error(segmenter, monkeypatch):

@@ -98,3 +98,30 @@ def test_objects_are_the_models_own(spawn, ros, tmp_path):
         confidence = picture(got['confidence'])[mask_YX]
         assert (confidence == round(hypothesis.hypothesis.score * 255)).all()
     assert (picture(got['overlay']) != image).any()
+
+
+def test_a_semantic_model_gives_way_to_it(spawn, ros, tmp_path):
+    """Swapped while the node runs: from then on objects are the new model's own."""
+    path = rectangle_finder.export(tmp_path / 'rectangles-seg.onnx', is_decoded=True)
+    params = {'input_size_wh': [0, 0], 'num_threads': 1}
+    spawn('node', params).wait_for_log('loaded in', 60.0)
+    instances = ros.collect(f'{OUT}/instances', Image, qos.output())
+    label_info = ros.collect(f'{OUT}/label_info', LabelInfo, qos.latched())
+    publish = ros.publisher('/camera/image_raw', Image, qos.sensor_input()).publish
+    image = draw(*SIZE_HW, [TOMATO, OTHER_TOMATO])
+
+    def arrives(condition):
+        publish(array_to_image(image, 'rgb8', make_header(time.time_ns(), 'camera_optical_frame')))
+        time.sleep(0.1)
+        return instances and condition(picture(instances[-1]))
+
+    wait_until(lambda: arrives(lambda _: True), 60.0, 'an image of instances')
+    [result] = ros.set_params('segmentation', model=str(path))
+    assert result.successful, result.reason
+
+    def is_found(instances_YX):
+        ids = [set(np.unique(instances_YX[mask_of(r, *SIZE_HW)])) for r in (TOMATO, OTHER_TOMATO)]
+        return ids[0] - {0} and ids[1] - {0} and len(set(np.unique(instances_YX))) == 3
+
+    wait_until(lambda: arrives(is_found), 60.0, 'both tomatoes')
+    assert [c.class_name for c in label_info[-1].class_map] == list(CLASSES)
