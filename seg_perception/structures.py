@@ -277,17 +277,25 @@ class Segmentation:
     camera: str = ''
     objects: Objects | None = None
 
-    def mask(self, *names: str) -> U8:
+    def mask(self, *names: str, out: U8 | None = None) -> U8:
         """Where any of the named classes is: 255 there, 0 elsewhere, shape (Y, X).
+
+        Args:
+            names: of classes.
+            out: written to; new memory where None.
 
         Raises:
             ConfigurationError: the model has no class of a given name.
         """
+        if len(names) == 1:  # ten times as quick as a table
+            mask_YX = np.empty(self.labels_YX.shape, np.uint8) if out is None else out
+            np.equal(self.labels_YX, self.classes.id_of(names[0]), out=mask_YX.view(np.bool_))
+            return np.negative(mask_YX, out=mask_YX)  # 1 becomes 255
         table = np.zeros(np.iinfo(self.labels_YX.dtype).max + 1, np.uint8)
         table[[self.classes.id_of(name) for name in names]] = 255
         if self.labels_YX.dtype == np.uint8:  # ten times quicker than NumPy's look-up
-            return np.asarray(cv2.LUT(self.labels_YX, table), np.uint8)
-        return table[self.labels_YX]
+            return np.asarray(cv2.LUT(self.labels_YX, table, out), np.uint8)
+        return np.take(table, self.labels_YX, out=out)
 
     def class_fractions(self, min_fraction: float = 0.0) -> dict[str, float]:
         """Share of the image by class name, largest first; unlabelled pixels are left out."""

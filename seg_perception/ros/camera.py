@@ -371,7 +371,7 @@ class Camera:
         self._intake.add(subscription)
         return subscription
 
-    def _on_image(self, message: bytes) -> None:
+    def _on_image(self, message: memoryview) -> None:
         self.account.receive()
         try:
             frame = serialized_to_frame(message, self.name)
@@ -382,7 +382,7 @@ class Camera:
         else:
             self._accept(frame)
 
-    def _on_compressed(self, message: bytes) -> None:
+    def _on_compressed(self, message: memoryview) -> None:
         self.account.receive()
         try:
             frame = read_compressed_image(message, self.name)

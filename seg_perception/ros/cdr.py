@@ -12,14 +12,16 @@ then its bytes; a sequence is its length, then its elements.
 
 from __future__ import annotations
 
+import math
 import struct
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seg_perception.errors import ImageLayoutError
-from seg_perception.structures import CompressedFrame, Frame
+from seg_perception.structures import U8, CompressedFrame, Frame
 
 NANOSECONDS = 1_000_000_000
 
@@ -28,7 +30,7 @@ _LITTLE_ENDIAN = b'\x00\x01\x00\x00'
 _BYTE_ORDERS = MappingProxyType({b'\x00\x00': '>', b'\x00\x01': '<'})
 
 
-def read_image(buffer: bytes, camera: str = '') -> Frame:
+def read_image(buffer: bytes | memoryview, camera: str = '') -> Frame:
     """A serialised sensor_msgs/Image as a frame whose data views the buffer, read-only.
 
     Only the bounds of the fields are checked; ``imaging.check_frame`` does the rest.
@@ -51,7 +53,7 @@ def read_image(buffer: bytes, camera: str = '') -> Frame:
     )
 
 
-def read_compressed_image(buffer: bytes, camera: str = '') -> CompressedFrame:
+def read_compressed_image(buffer: bytes | memoryview, camera: str = '') -> CompressedFrame:
     """A serialised sensor_msgs/CompressedImage as a frame whose data views the buffer.
 
     Raises:
@@ -70,19 +72,36 @@ def read_compressed_image(buffer: bytes, camera: str = '') -> CompressedFrame:
 
 def write_image(
     pixels: npt.NDArray[np.generic], encoding: str, stamp_ns: int, frame_id: str
-) -> bytes:
+) -> U8:
     """A serialised sensor_msgs/Image of an array of shape (height, width[, channels]).
 
     Rows are unpadded; the same bytes as ``serialize_message`` makes on a little-endian machine,
     with zeros where it leaves the padding between fields as it was.
     """
-    pixels = np.ascontiguousarray(pixels)
+    message, written = blank_image(pixels.shape, pixels.dtype, encoding, stamp_ns, frame_id)
+    np.copyto(written, pixels)
+    return message
+
+
+def blank_image(
+    shape: tuple[int, ...], dtype: npt.DTypeLike, encoding: str, stamp_ns: int, frame_id: str
+) -> tuple[U8, npt.NDArray[Any]]:
+    """As `write_image`, of an image that is still to be drawn.
+
+    Returns:
+        The message, and a view of its pixels, of any content.
+    """
+    dtype = np.dtype(dtype)
+    num_bytes = math.prod(shape) * dtype.itemsize
     sec, nanosec = divmod(stamp_ns, NANOSECONDS)
     start = struct.pack('<iI', sec, nanosec) + _string(frame_id)
-    start += _padding(start) + struct.pack('<II', *pixels.shape[:2]) + _string(encoding)
-    start += struct.pack('?', pixels.dtype.newbyteorder('=') != pixels.dtype)
-    start += _padding(start) + struct.pack('<II', pixels.nbytes // pixels.shape[0], pixels.nbytes)
-    return b''.join((_LITTLE_ENDIAN, start, pixels.reshape(-1).view(np.uint8).data))
+    start += _padding(start) + struct.pack('<II', *shape[:2]) + _string(encoding)
+    start += struct.pack('?', dtype.newbyteorder('=') != dtype)
+    start += _padding(start) + struct.pack('<II', num_bytes // shape[0], num_bytes)
+    start = _LITTLE_ENDIAN + start
+    message = np.empty(len(start) + num_bytes, np.uint8)
+    message[: len(start)] = np.frombuffer(start, np.uint8)
+    return message, message[len(start) :].view(dtype).reshape(shape)
 
 
 def _string(text: str) -> bytes:
@@ -98,12 +117,13 @@ def _padding(before: bytes) -> bytes:
 class _Reader:
     """Takes one field after the other; none from beyond the end."""
 
-    def __init__(self, buffer: bytes) -> None:
-        byte_order = _BYTE_ORDERS.get(buffer[:2])
+    def __init__(self, buffer: bytes | memoryview) -> None:
+        start = bytes(buffer[:2])
+        byte_order = _BYTE_ORDERS.get(start)
         if byte_order is None or len(buffer) < _ENCAPSULATION_SIZE:
             raise ImageLayoutError(
                 'expected a serialised message (CDR, version 1) that starts with 0000 or 0001, '
-                f'got {len(buffer)} B that start with {buffer[:2].hex() or "nothing"}'
+                f'got {len(buffer)} B that start with {start.hex() or "nothing"}'
             )
         self._body = memoryview(buffer)[_ENCAPSULATION_SIZE:]
         self._int32 = struct.Struct(f'{byte_order}i')

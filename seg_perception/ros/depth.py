@@ -154,7 +154,7 @@ class DepthInput:
         self._faults: Counter[DepthFault] = Counter()
         self._fault_at_s: dict[DepthFault, float] = {}
 
-    def on_image(self, message: bytes) -> None:
+    def on_image(self, message: memoryview) -> None:
         """Takes a serialised depth Image."""
         try:
             frame = read_image(message, self._camera)

@@ -17,7 +17,7 @@ from seg_perception.geometry import Intrinsics, OrientedBox, object_boxes
 from seg_perception.geometry.boxes import LEVEL_CAMERA_UP
 from seg_perception.imaging import to_rgb
 from seg_perception.postprocess import find_objects, select_objects
-from seg_perception.ros.cdr import write_image
+from seg_perception.ros.cdr import blank_image, write_image
 from seg_perception.ros.depth import ViewedDepth
 from seg_perception.ros.messages import make_header
 from seg_perception.ros.mount import F64
@@ -65,17 +65,31 @@ class FrameResult:
         """The input's stamp and frame_id, unchanged."""
         return make_header(self.segmentation.stamp_ns, self.segmentation.frame_id)
 
-    def image(self, pixels: npt.NDArray[np.generic], encoding: str) -> bytes:
+    def image(self, pixels: npt.NDArray[np.generic], encoding: str) -> U8:
         """A serialised Image with the input's stamp and frame_id."""
         return write_image(
             pixels, encoding, self.segmentation.stamp_ns, self.segmentation.frame_id
         )
 
-    def mask(self, class_name: str) -> U8:
-        """Where a class is: 255 there, 0 elsewhere; all 0 where nothing has that name now."""
-        if class_name not in self.segmentation.classes.names:
-            return np.zeros(self.size_hw, np.uint8)
-        return self.segmentation.mask(class_name)
+    def mask(self, class_name: str, out: U8 | None = None) -> U8:
+        """Where a class is: 255 there, 0 elsewhere; all 0 where nothing has that name now.
+
+        Args:
+            class_name: of the class.
+            out: written to; new memory where None.
+        """
+        if class_name in self.segmentation.classes.names:
+            return self.segmentation.mask(class_name, out=out)
+        mask_YX = np.empty(self.size_hw, np.uint8) if out is None else out
+        mask_YX[:] = 0
+        return mask_YX
+
+    def blank_image(self, num_channels: int, encoding: str) -> tuple[U8, U8]:
+        """As `image`, of the labels' size and still to be drawn: the message and its pixels."""
+        shape = self.size_hw if num_channels == 1 else (*self.size_hw, num_channels)
+        return blank_image(
+            shape, np.uint8, encoding, self.segmentation.stamp_ns, self.segmentation.frame_id
+        )
 
     @property
     def size_hw(self) -> tuple[int, int]:

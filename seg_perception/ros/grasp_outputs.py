@@ -67,12 +67,12 @@ def _target_mask(result: FrameResult) -> U8 | None:
     return result.objects.mask(int(target))
 
 
-def _mask(result: FrameResult) -> bytes | None:
+def _mask(result: FrameResult) -> U8 | None:
     mask_YX = _target_mask(result)
     return None if mask_YX is None else result.image(mask_YX, 'mono8')
 
 
-def _depth_without_target(result: FrameResult) -> bytes | None:
+def _depth_without_target(result: FrameResult) -> U8 | None:
     """The depth image as it came, but invalid (REP 118) on the target and a little around it."""
     mask_YX = _target_mask(result)
     if mask_YX is None or result.depth is None:

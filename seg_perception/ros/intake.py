@@ -24,6 +24,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.subscription import Subscription
 
 from seg_perception.ros.log import ThrottledLog
+from seg_perception.ros.serialized import take_serialized
 
 
 class IntakeGroup(MutuallyExclusiveCallbackGroup):
@@ -135,7 +136,12 @@ class Intake:
 
 
 def _take_message(subscription: Subscription) -> None:
-    taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+    if subscription.raw:
+        message = take_serialized(subscription)
+        if message is not None:
+            subscription.callback(message)
+        return
+    taken = subscription.handle.take_message(subscription.msg_type, False)
     if taken is not None:
         subscription.callback(taken[0])
 

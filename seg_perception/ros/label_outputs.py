@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from seg_perception.postprocess import draw_overlay
 from seg_perception.ros.frame_result import FrameResult, Output
 from seg_perception.ros.messages import class_table_to_label_info, intrinsics_to_camera_info
+from seg_perception.structures import U8
 
 
 def label_outputs(
@@ -24,7 +25,6 @@ def label_outputs(
     """
     outputs = [
         Output('labels', Image, _labels),
-        Output('overlay', Image, _overlay, needs_objects=True),
         Output('camera_info', CameraInfo, _camera_info),
     ]
     if has_confidence:
@@ -35,28 +35,31 @@ def label_outputs(
         outputs.append(Output('label_info_sync', LabelInfo, _label_info_sync))
     for name, token in mask_tokens.items():
         outputs.append(Output(f'masks/{token}', Image, _mask(name)))
-    return outputs
+    # Last: people have more time than robots.
+    return [*outputs, Output('overlay', Image, _overlay, needs_objects=True)]
 
 
-def _labels(result: FrameResult) -> bytes:
+def _labels(result: FrameResult) -> U8:
     labels = result.segmentation.labels_YX
     return result.image(labels, 'mono8' if labels.itemsize == 1 else '16UC1')
 
 
-def _confidence(result: FrameResult) -> bytes | None:
+def _confidence(result: FrameResult) -> U8 | None:
     confidence = result.segmentation.confidence_YX
     return None if confidence is None else result.image(confidence, 'mono8')
 
 
-def _overlay(result: FrameResult) -> bytes:
-    picture = draw_overlay(
+def _overlay(result: FrameResult) -> U8:
+    message, pixels = result.blank_image(3, 'rgb8')
+    draw_overlay(
         result.image_rgb,
         result.segmentation.labels_YX,
         result.segmentation.classes,
         opacity=result.parameters.overlay_opacity,
         objects=result.objects if result.parameters.overlay_boxes else None,
+        out=pixels,
     )
-    return result.image(picture, 'rgb8')
+    return message
 
 
 def _camera_info(result: FrameResult) -> CameraInfo | None:
@@ -72,8 +75,10 @@ def _label_info_sync(result: FrameResult) -> Any:
     )
 
 
-def _mask(class_name: str) -> Callable[[FrameResult], bytes]:
-    def make(result: FrameResult) -> bytes:
-        return result.image(result.mask(class_name), 'mono8')
+def _mask(class_name: str) -> Callable[[FrameResult], U8]:
+    def make(result: FrameResult) -> U8:
+        message, pixels = result.blank_image(1, 'mono8')
+        result.mask(class_name, out=pixels)
+        return message
 
     return make

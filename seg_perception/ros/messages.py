@@ -54,7 +54,7 @@ def image_to_frame(message: Image, camera: str = '') -> Frame:
     )
 
 
-def serialized_to_frame(buffer: bytes, camera: str = '') -> Frame:
+def serialized_to_frame(buffer: bytes | memoryview, camera: str = '') -> Frame:
     """As `image_to_frame`, of a serialised Image: the frame views the buffer.
 
     Raises:
@@ -64,7 +64,7 @@ def serialized_to_frame(buffer: bytes, camera: str = '') -> Frame:
     frame = read_image(buffer, camera)
     if is_supported(frame.encoding):
         return frame
-    return image_to_frame(deserialize_message(buffer, Image), camera)
+    return image_to_frame(deserialize_message(bytes(buffer), Image), camera)
 
 
 def _through_cv_bridge(message: Image) -> Image:

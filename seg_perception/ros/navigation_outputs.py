@@ -45,7 +45,7 @@ def navigation_outputs(
         return []
     table = drivable_table(classes, drivable, danger or None)
 
-    def mask(result: FrameResult) -> bytes:
+    def mask(result: FrameResult) -> U8:
         return result.image(drivable_mask(result.segmentation.labels_YX, table), 'mono8')
 
     x_min_m, x_max_m, y_min_m, y_max_m = parameters.grid_extent_m

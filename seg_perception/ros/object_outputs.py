@@ -74,7 +74,7 @@ def depth_outputs(tokens: Mapping[str, str], *, has_confidence: bool) -> list[Ou
     return outputs
 
 
-def _instances(result: FrameResult) -> bytes:
+def _instances(result: FrameResult) -> U8:
     return result.image(result.objects.instances_YX, '16UC1')
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -21,6 +22,7 @@ from seg_perception.ros.messages import class_table_to_label_info, make_header
 from seg_perception.ros.navigation_outputs import navigation_outputs
 from seg_perception.ros.object_outputs import depth_outputs, object_outputs
 from seg_perception.ros.params import CameraParameters, Parameters
+from seg_perception.ros.serialized import publish_serialized
 from seg_perception.structures import ClassTable
 
 
@@ -227,7 +229,7 @@ class CameraOutputs:
             try:
                 message = output.make(result)
                 if message is not None:
-                    publisher.publish(message)
+                    _send(publisher, message)
                     num_published += 1
             except Exception as error:
                 errors[topic] = error
@@ -248,6 +250,13 @@ class CameraOutputs:
         self._node.destroy_publisher(self._label_info)
         self._offered = {}
         self.tidy()
+
+
+def _send(publisher: Publisher, message: Any) -> None:
+    if isinstance(message, np.ndarray):
+        publish_serialized(publisher, message)
+    else:
+        publisher.publish(message)
 
 
 def _has_listener(publisher: Publisher) -> bool:
