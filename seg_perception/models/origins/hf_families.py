@@ -21,17 +21,24 @@ class Family:
         title: what people call it.
         class_name: transformers' class for it, with its segmentation head.
         kind: ``logits`` for one score per class and pixel, ``queries`` for class and mask logits
-            per query.
+            per query, ``prompts`` and ``words`` for what looks for what it is asked.
         mask_hw: what the library's post-processing brings the masks of queries to before anything
             else: a size, that of the network's ``input``, or None where it leaves them.
         has_task_input: whether the network is told what to do with a sentence.
+        also_written_as: other classes of the library whose weights this one reads too.
     """
 
     title: str
     class_name: str
-    kind: Literal['logits', 'queries'] = 'logits'
+    kind: Literal['logits', 'queries', 'prompts', 'words'] = 'logits'
     mask_hw: tuple[int, int] | Literal['input'] | None = None
     has_task_input: bool = False
+    also_written_as: tuple[str, ...] = ()
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether the network reads text."""
+        return self.has_task_input or self.kind == 'words'
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -52,12 +59,21 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         'oneformer': Family(
             'OneFormer', 'OneFormerForUniversalSegmentation', 'queries', has_task_input=True
         ),
+        'sam': Family('SAM', 'SamModel', 'prompts'),
+        'sam2': Family('SAM 2', 'Sam2Model', 'prompts'),
+        'sam2_video': Family('SAM 2', 'Sam2Model', 'prompts', also_written_as=('Sam2VideoModel',)),
+        'clipseg': Family('CLIPSeg', 'CLIPSegForImageSegmentation', 'words'),
     }
 )
 """By ``model_type`` of their config."""
 
 TOKENIZER_FILES = ('tokenizer_config.json', 'vocab.json', 'merges.txt', 'tokenizer.json')
 """What makes tokens of a sentence; not every model has all of them."""
+
+ASKED_CLASSES: Mapping[str, ClassTable] = MappingProxyType(
+    {'prompts': ClassTable(('background', 'object')), 'words': ClassTable(('background',))}
+)
+"""By kind, what stands on the card of a model whose user brings the names."""
 
 CITYSCAPES_THINGS = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
 NUM_COCO_PANOPTIC, NUM_COCO_THINGS = 133, 80
@@ -78,7 +94,7 @@ def family_of(config: Mapping[str, Any], where: str) -> Family:
             f'export the model to ONNX and give that file'
         )
     classes = config.get('architectures') or []
-    if family.class_name not in classes:
+    if not {family.class_name, *family.also_written_as} & set(map(str, classes)):
         raise ModelCardError(
             f'{where}: config.json: architectures: expected {family.class_name}, which has a '
             f'segmentation head, got {", ".join(map(str, classes)) or "none"}'
@@ -110,6 +126,10 @@ def output_spec(
         ModelNotFoundError: there is no such task, or the family has none.
     """
     tasks = get_args(Task)
+    if family.kind in ('prompts', 'words'):
+        if task:
+            raise ModelNotFoundError(f'#{task}: expected nothing, {family.title} has no tasks')
+        return OutputSpec(family.kind)
     if family.kind == 'logits':
         if task not in ('', 'semantic'):
             raise ModelNotFoundError(

@@ -60,6 +60,15 @@ PROCESSORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 'do_flip_channel_order': True,
             },
             'OneFormer': _IMAGENET | {'size': _SHORTEST, 'resample': _BILINEAR},
+            'Sam': _IMAGENET
+            | {
+                'size': {'longest_edge': 1024},
+                'resample': _BILINEAR,
+                'do_pad': True,
+                'pad_size': {'height': 1024, 'width': 1024},
+            },
+            'Sam2': _IMAGENET | {'size': {'height': 1024, 'width': 1024}, 'resample': _BILINEAR},
+            'ViT': _HALF | {'size': {'height': 224, 'width': 224}, 'resample': _BILINEAR},
             'Segformer': _IMAGENET
             | {'size': {'height': 512, 'width': 512}, 'resample': _BILINEAR},
         }.items()
@@ -67,7 +76,7 @@ PROCESSORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Defaults of the image processors that are known here, by the first part of their name."""
 
-_SQUARE = frozenset({'Beit', 'DPT', 'Segformer'})
+_SQUARE = frozenset({'Beit', 'DPT', 'Segformer', 'ViT'})
 """Processors that take a size of one number as a square, not as the shorter side."""
 
 _FILTERS: Mapping[int, Interpolation] = {
@@ -99,7 +108,7 @@ def input_spec_of(document: Mapping[str, Any], where: str) -> InputSpec:
     canvas_hw = _crop(config, where) if config['do_center_crop'] else None
     mean, std = _normalisation(config, name, where)
     placement: Placement = 'center'
-    if name == 'Eomt' and config.get('do_pad'):  # fits, and is filled up below and right
+    if name in ('Eomt', 'Sam') and config.get('do_pad'):  # filled up below and right
         canvas_hw, placement = size_hw, 'corner'
     return InputSpec(
         size_hw=size_hw,
@@ -108,8 +117,8 @@ def input_spec_of(document: Mapping[str, Any], where: str) -> InputSpec:
         mean_rgb=mean,
         std_rgb=std,
         channel_order='bgr' if config.get('do_flip_channel_order') else 'rgb',
-        # padding comes before the normalisation there, as black
-        pad_rgb=(0.0, 0.0, 0.0) if canvas_hw is not None else None,
+        # padding comes before the normalisation there, as black; after it with SAM, as the mean
+        pad_rgb=(0.0, 0.0, 0.0) if canvas_hw is not None and name != 'Sam' else None,
         interpolation=_interpolation(config['resample'], where),
         canvas_hw=canvas_hw,
         placement=placement,
@@ -141,6 +150,10 @@ def _size(
         if name == 'DPT':
             sides = _dpt_size(config, sides, where)
         return 'stretch', tuple(_up(side, multiple_of) for side in sides), 1  # type: ignore[return-value]
+    if (longest_edge := _sides(size, ('longest_edge',))) is not None and name == 'Sam':
+        if _sides(config['pad_size'], ('height', 'width')) != longest_edge * 2:
+            _refuse(where, 'pad_size', f'a square of {longest_edge[0]} px', config['pad_size'])
+        return 'fit', longest_edge * 2, 1  # type: ignore[return-value]
     if (shortest := _sides(size, ('shortest_edge',))) is not None:
         longest = size.get('longest_edge') or config.get('max_size')
         if longest is None:

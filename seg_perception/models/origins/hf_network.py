@@ -26,7 +26,7 @@ def build(card: ModelCard, path: Path) -> torch.nn.Module:
 
     Returns:
         A network that gives logits (B, C, H, W), or class logits (B, Q, C + 1) and mask logits
-        (B, Q, H, W), as the card says.
+        (B, Q, H, W), as the card says; or a `PromptedNetwork` or a `WordedNetwork`.
 
     Raises:
         MissingExtraError: transformers is not installed, or too old for the model.
@@ -101,8 +101,15 @@ def _check_complete(report: Any, model: torch.nn.Module, path: Path) -> None:
 def _wrapped(
     model: torch.nn.Module, family: Family, card: ModelCard, folder: Path
 ) -> torch.nn.Module:
+    from seg_perception.models.nets.transformers_clipseg import TransformersClipSeg
+    from seg_perception.models.nets.transformers_sam import TransformersSam, TransformersSam2
     from seg_perception.models.origins import hf_wrappers
 
+    if family.kind == 'prompts':
+        is_sam2 = family.class_name == 'Sam2Model'
+        return (TransformersSam2 if is_sam2 else TransformersSam)(model)
+    if family.kind == 'words':
+        return TransformersClipSeg(model, _tokenizer(folder))
     if family.kind == 'logits':
         return hf_wrappers.Logits(model)
     if family.has_task_input:
@@ -115,26 +122,32 @@ def _wrapped(
 
 def _task_ids(card: ModelCard, folder: Path) -> list[int]:
     """The tokens that tell OneFormer what to do, as its own processor makes them."""
+    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    tokens = _tokenizer(folder)(
+        f'the task is {card.output.options.task}',
+        padding='max_length',
+        max_length=int(config.get('task_seq_len', 77)),
+        truncation=True,
+    )
+    pairs = zip(tokens['input_ids'], tokens['attention_mask'], strict=True)
+    return [int(token) * int(is_used) for token, is_used in pairs]
+
+
+def _tokenizer(folder: Path) -> Any:
     import transformers
 
-    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
+        # The library makes one without any words where there are no files.
+        if not any((folder / name).is_file() for name in ('tokenizer.json', 'vocab.json')):
+            raise FileNotFoundError('none of them')
+        return transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
-        )
-        tokens = tokenizer(
-            f'the task is {card.output.options.task}',
-            padding='max_length',
-            max_length=int(config.get('task_seq_len', 77)),
-            truncation=True,
         )
     except Exception as error:
         raise WeightsError(
             f'{folder}: expected the files of its tokenizer ({", ".join(TOKENIZER_FILES)}), got '
             f'{" ".join(str(error).split())[:200]}'
         ) from error
-    pairs = zip(tokens['input_ids'], tokens['attention_mask'], strict=True)
-    return [int(token) * int(is_used) for token, is_used in pairs]
 
 
 @contextmanager

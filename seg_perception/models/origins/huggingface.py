@@ -25,7 +25,12 @@ from seg_perception.errors import (
 from seg_perception.models.card import ModelCard, WeightsSource
 from seg_perception.models.hub import WEIGHTS_FILES, Repository
 from seg_perception.models.origins import hf_network
-from seg_perception.models.origins.hf_families import TOKENIZER_FILES, family_of, output_spec
+from seg_perception.models.origins.hf_families import (
+    ASKED_CLASSES,
+    TOKENIZER_FILES,
+    family_of,
+    output_spec,
+)
 from seg_perception.models.origins.hf_input import input_spec_of
 from seg_perception.models.origins.source import ModelSource, after
 from seg_perception.structures import ClassTable
@@ -120,10 +125,10 @@ def card_of(model: str) -> ModelCard:
     files, name = _locate(text)
     config = read_json(files, CONFIG_FILE)
     family = family_of(config, f'hf:{text}')
-    if family.has_task_input:
+    if family.needs_tokenizer:
         for file in TOKENIZER_FILES:
             files.file(file)  # is beside the config then, where the network is built
-    classes = class_table(config, f'hf:{text}')
+    classes = ASKED_CLASSES.get(family.kind) or class_table(config, f'hf:{text}')
     preprocessor = _preprocessor(files)
     spec = input_spec_of(preprocessor, f'hf:{text}')
     output = output_spec(

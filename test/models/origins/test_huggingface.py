@@ -301,6 +301,8 @@ def test_old_configs_with_a_size_of_one_number() -> None:
 
 @pytest.mark.parametrize('name', list(hf_input.PROCESSORS))
 def test_defaults_are_the_librarys(name: str) -> None:
+    if name == 'Sam2':
+        pytest.importorskip('torchvision', reason='its processor needs torchvision')
     processor_class = getattr(hf, f'{name}ImageProcessor')
     defaults = json.loads(processor_class().to_json_string())
     said = {key: value for key, value in defaults.items() if value is not None}

@@ -1,0 +1,238 @@
+"""SAM, SAM 2 and CLIPSeg of transformers find what the library's own models and processors find.
+
+The models are small and random, written by the library's own ``save_pretrained``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seg_perception import Frame, Prompt, Segmenter
+from seg_perception.errors import ConfigurationError, ModelNotFoundError, WeightsError
+from seg_perception.models import resolve
+
+hf = pytest.importorskip('transformers', reason='transformers (extra hf) is not installed')
+data = pytest.importorskip('skimage.data', reason='scikit-image is not installed')
+
+IMAGE = np.ascontiguousarray(data.astronaut()[:96, 200:328])  # 128x96
+BOX, POINT = (20.0, 10.0, 90.0, 80.0), (64.0, 40.0)
+WORDS = ('cat', 'a red cup')
+
+
+@pytest.fixture(autouse=True)
+def quiet_library() -> None:
+    hf.utils.logging.disable_progress_bar()
+    hf.utils.logging.set_verbosity_error()
+
+
+def sam(folder: Path) -> Any:
+    sizes = {'image_size': 64, 'patch_size': 16}
+    tiny = {'hidden_size': 32, 'num_hidden_layers': 1, 'num_attention_heads': 2, 'mlp_dim': 32}
+    model = hf.SamModel(
+        hf.SamConfig(
+            vision_config={**tiny, **sizes, 'num_pos_feats': 128, 'global_attn_indexes': [0]},
+            prompt_encoder_config={**sizes, 'image_embedding_size': 4},
+        )
+    )
+    side = {'height': 64, 'width': 64}
+    hf.SamImageProcessor(size={'longest_edge': 64}, pad_size=side).save_pretrained(folder)
+    return model
+
+
+def sam2(folder: Path) -> Any:
+    backbone = hf.Sam2HieraDetConfig(
+        hidden_size=8,
+        image_size=[64, 64],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 2, 4, 8],
+        window_size_per_stage=[8, 4, 4, 2],
+        window_positional_embedding_background_size=[2, 2],
+        global_attention_blocks=[3],
+    )
+    vision = hf.Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=256,
+    )
+    model = hf.Sam2Model(
+        hf.Sam2Config(
+            vision_config=vision, prompt_encoder_config={'image_size': 64, 'patch_size': 16}
+        )
+    )
+    # the library's processor needs torchvision, its config does not
+    config = {'image_processor_type': 'Sam2ImageProcessor', 'size': {'height': 64, 'width': 64}}
+    (folder / 'preprocessor_config.json').write_text(json.dumps(config))
+    return model
+
+
+def clipseg(folder: Path) -> Any:
+    tiny = {'hidden_size': 32, 'intermediate_size': 64, 'num_hidden_layers': 3}
+    tiny |= {'num_attention_heads': 2, 'projection_dim': 16}
+    tokenizer = word_tokenizer(folder)
+    text = {**tiny, 'vocab_size': len(tokenizer), 'max_position_embeddings': 32}
+    text |= {'bos_token_id': 0, 'eos_token_id': tokenizer.eos_token_id, 'pad_token_id': 1}
+    model = hf.CLIPSegForImageSegmentation(
+        hf.CLIPSegConfig(
+            text_config=text,
+            vision_config={**tiny, 'image_size': 64, 'patch_size': 16},
+            projection_dim=16,
+            extract_layers=[0, 1, 2],
+            reduce_dim=16,
+            decoder_num_attention_heads=2,
+            decoder_intermediate_size=32,
+        )
+    )
+    model.decoder.transposed_convolution.weight.data *= 20.0
+    hf.ViTImageProcessor(size={'height': 64, 'width': 64}).save_pretrained(folder)
+    return model
+
+
+def word_tokenizer(folder: Path) -> Any:
+    """A tokenizer of letters, as CLIP has them."""
+    letters = [*'abcdefghijklmnopqrstuvwxyz']
+    vocabulary = ['<|startoftext|>', '<|endoftext|>', *letters, *(f'{c}</w>' for c in letters)]
+    (folder / 'vocab.json').write_text(json.dumps({t: i for i, t in enumerate(vocabulary)}))
+    (folder / 'merges.txt').write_text('#version: 0.2\n')
+    tokenizer = hf.CLIPTokenizer(str(folder / 'vocab.json'), str(folder / 'merges.txt'))
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def written(make: Any, folder: Path) -> Any:
+    """A model, as the library reads it back."""
+    torch.manual_seed(0)
+    model = make(folder)
+    model.save_pretrained(folder)
+    return type(model).from_pretrained(folder).eval()
+
+
+@pytest.mark.parametrize('make', [sam, sam2])
+@pytest.mark.parametrize(
+    ('prompt', 'scaled'),
+    [
+        (Prompt('cup', box_xyxy_px=BOX), {'input_boxes': BOX}),
+        (Prompt('cup', on_xy_px=(POINT,)), {'input_points': POINT}),
+    ],
+)
+def test_masks_equal_the_librarys(make: Any, prompt: Prompt, scaled: Any, tmp_path: Path) -> None:
+    model = written(make, tmp_path)
+    with Segmenter(f'hf:{tmp_path}', device='cpu', num_threads=1) as segmenter:
+        [(batch_B3HW, _, [geometry])] = segmenter._preprocessor([Frame.from_array(IMAGE)])
+        # the network's input is the library's own
+        if make is sam:
+            processor = hf.SamImageProcessor.from_pretrained(tmp_path)
+            pixels = processor(IMAGE, return_tensors='pt')['pixel_values']
+            torch.testing.assert_close(batch_B3HW, pixels, atol=0.02, rtol=0)
+        [((name, places),)] = [tuple(scaled.items())]
+        pairs = np.array(places).reshape(-1, 2) - (0.5 if name == 'input_boxes' else 0.0)
+        given = torch.tensor(geometry.source_to_input_xy(pairs)).float()
+        shape = (1, 1, 4) if name == 'input_boxes' else (1, 1, 1, 2)
+        with torch.no_grad():
+            expected = model(
+                pixel_values=batch_B3HW,
+                multimask_output=name == 'input_points',
+                **{name: given.view(shape)},
+            )
+        [result] = segmenter.segment([IMAGE], prompts=[[prompt]])
+    best = expected.iou_scores[0, 0].argmax()
+    logits = expected.pred_masks[:, 0, best : best + 1]
+    upsampled = torch.nn.functional.interpolate(
+        logits, batch_B3HW.shape[2:], mode='bilinear', align_corners=False
+    )
+    rows, columns = geometry.content_slices
+    inside = torch.nn.functional.interpolate(
+        upsampled[:, :, rows, columns], IMAGE.shape[:2], mode='bilinear', align_corners=False
+    )
+    mask = (inside[0, 0] > 0).numpy()
+    assert 0.0 < mask.mean() < 1.0
+    # the library interpolates twice, from the grid to the input and from there to the image
+    assert (mask == (result.labels_YX == 1)).mean() > 0.98
+    assert result.classes.names == ('background', 'cup')
+
+
+def test_weights_of_sam2_for_video(tmp_path: Path) -> None:
+    """As they are published: SAM 2's repositories say that they are for video."""
+    written(sam2, tmp_path)
+    path = tmp_path / 'config.json'
+    config = json.loads(path.read_text())
+    config |= {'model_type': 'sam2_video', 'architectures': ['Sam2VideoModel']}
+    path.write_text(json.dumps(config))
+    with Segmenter(f'hf:{tmp_path}', device='cpu', num_threads=1) as segmenter:
+        [result] = segmenter.segment([IMAGE], prompts=[[Prompt(box_xyxy_px=BOX)]])
+    assert result.objects is not None
+
+
+class TestWords:
+    def test_labels_are_the_librarys(self, tmp_path: Path) -> None:
+        model = written(clipseg, tmp_path)
+        processor = hf.ViTImageProcessor.from_pretrained(tmp_path)
+        tokenizer = hf.AutoTokenizer.from_pretrained(tmp_path)
+        tokens = tokenizer(list(WORDS), padding=True, return_tensors='pt')
+        pixels = processor([IMAGE] * len(WORDS), return_tensors='pt')['pixel_values']
+        with torch.no_grad():
+            logits = model(**tokens, pixel_values=pixels).logits
+        upsampled = torch.nn.functional.interpolate(
+            logits[None], IMAGE.shape[:2], mode='bilinear', align_corners=False
+        )[0]
+        scores = torch.cat([torch.zeros_like(upsampled[:1]), upsampled])
+        expected = scores.argmax(0).numpy()
+        with Segmenter(f'hf:{tmp_path}', words=WORDS, device='cpu', num_threads=1) as segmenter:
+            [result] = segmenter.segment([IMAGE])
+        assert result.classes.names == ('background', *WORDS)
+        assert len(np.unique(expected)) > 1
+        assert (result.labels_YX == expected).mean() >= 0.99
+
+    def test_words_change_between_images(self, tmp_path: Path) -> None:
+        written(clipseg, tmp_path)
+        with Segmenter(f'hf:{tmp_path}', device='cpu', num_threads=1) as segmenter:
+            assert segmenter.takes_words
+            [nothing] = segmenter.segment([IMAGE])
+            segmenter.words = WORDS
+            [both] = segmenter.segment([IMAGE])
+            segmenter.words = WORDS[1:]
+            [one] = segmenter.segment([IMAGE])
+            assert segmenter.words == WORDS[1:]
+        assert nothing.classes.names == ('background',)
+        assert not nothing.labels_YX.any()
+        assert both.classes.names == ('background', *WORDS)
+        # a word alone wins where it won or where only the other word was better
+        assert ((both.labels_YX == 2) <= (one.labels_YX == 1)).all()
+
+    @pytest.mark.parametrize(
+        ('words', 'message'),
+        [
+            (['cat', 'cat'], 'repeated'),
+            (['background'], 'names of things'),
+            ([' '], 'names of things'),
+            (['x' * 201], '1 to 200 characters'),
+            ([f'w{i}' for i in range(65)], 'at most 64 words'),
+        ],
+    )
+    def test_words_that_cannot_be(self, words: list[str], message: str, tmp_path: Path) -> None:
+        written(clipseg, tmp_path)
+        with (
+            Segmenter(f'hf:{tmp_path}', words=['cup'], device='cpu') as segmenter,
+            pytest.raises(ConfigurationError, match=message),
+        ):
+            segmenter.words = words
+        assert segmenter.words == ('cup',)
+
+    def test_without_its_tokenizer(self, tmp_path: Path) -> None:
+        written(clipseg, tmp_path)
+        for name in ('vocab.json', 'merges.txt', 'tokenizer.json', 'tokenizer_config.json'):
+            (tmp_path / name).unlink(missing_ok=True)
+        with pytest.raises(WeightsError, match='files of its tokenizer'):
+            Segmenter(f'hf:{tmp_path}', device='cpu')
+
+    def test_there_are_no_tasks(self, tmp_path: Path) -> None:
+        written(clipseg, tmp_path)
+        with pytest.raises(ModelNotFoundError, match='CLIPSeg has no tasks'):
+            resolve(f'hf:{tmp_path}#panoptic')
