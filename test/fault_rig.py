@@ -180,8 +180,8 @@ class FaultRig:
         """Waits until a camera's heartbeat has this level and state."""
 
         def is_so() -> bool:
-            beat = self.beats[camera][-1] if self.beats[camera] else DiagnosticStatus()
-            return beat.level == level and beat.values[0].value == state
+            beats = self.beats[camera]
+            return bool(beats) and (beats[-1].level, beats[-1].values[0].value) == (level, state)
 
         self.until(is_so, f'{camera}: a beat of state {state}')
 

@@ -40,6 +40,18 @@ class DropReason(str, enum.Enum):
     """The model failed on it."""
 
 
+_BEFORE_THE_MODEL = frozenset(
+    {
+        DropReason.SUPERSEDED,
+        DropReason.RATE_LIMITED,
+        DropReason.SHED,
+        DropReason.MALFORMED,
+        DropReason.UNSUPPORTED,
+    }
+)
+"""Drops that say nothing of how the frames before come along."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The account of one camera at one moment.
@@ -53,6 +65,7 @@ class Snapshot:
         since_drop_s: seconds since the last frame was dropped, by reason; only reasons that
             occurred.
         pending: frames in the mailbox or with the model.
+        busy_s: for how long there were pending frames and none was done; 0 where none is pending.
         rate_hz: published frames per second over the last 10 s.
         age_s: seconds since the last frame arrived; None before the first.
         since_publish_s: seconds since the last frame was published; None before the first.
@@ -66,6 +79,7 @@ class Snapshot:
     dropped: Mapping[str, int]
     since_drop_s: Mapping[str, float]
     pending: int
+    busy_s: float
     rate_hz: float
     age_s: float | None
     since_publish_s: float | None
@@ -88,18 +102,26 @@ class CameraAccount:
         self._latency_ms: deque[float] = deque(maxlen=_WINDOW)
         self._stages_ms: dict[str, deque[float]] = {}
         self._last_stamp_ns = 0
+        self._pending = 0
+        self._waiting_since_s = 0.0
 
     def receive(self) -> None:
         """A frame arrived."""
         with self._lock:
             self._received += 1
             self._last_received_s = time.monotonic()
+            if not self._pending:
+                self._waiting_since_s = self._last_received_s
+            self._pending += 1
 
     def drop(self, reason: DropReason) -> None:
         """A received frame will not be published."""
         with self._lock:
             self._dropped[reason] += 1
-            self._dropped_at_s[reason] = time.monotonic()
+            self._dropped_at_s[reason] = now_s = time.monotonic()
+            self._pending -= 1
+            if reason not in _BEFORE_THE_MODEL:
+                self._waiting_since_s = now_s
 
     def publish(
         self, stamp_ns: int, latency_ms: float | None, stages_ms: Mapping[str, float]
@@ -113,8 +135,10 @@ class CameraAccount:
         """
         with self._lock:
             self._published += 1
+            self._pending -= 1
             self._last_stamp_ns = stamp_ns
-            self._published_at_s.append(time.monotonic())
+            self._waiting_since_s = now_s = time.monotonic()
+            self._published_at_s.append(now_s)
             if latency_ms is not None:
                 self._latency_ms.append(latency_ms)
             for stage, duration_ms in stages_ms.items():
@@ -124,13 +148,13 @@ class CameraAccount:
         """The account now; all its numbers belong to the same moment."""
         with self._lock:
             now_s = time.monotonic()
-            num_dropped = sum(self._dropped.values())
             return Snapshot(
                 received=self._received,
                 published=self._published,
                 dropped={reason.value: self._dropped[reason] for reason in DropReason},
                 since_drop_s={r.value: now_s - t for r, t in self._dropped_at_s.items()},
-                pending=self._received - self._published - num_dropped,
+                pending=self._pending,
+                busy_s=now_s - self._waiting_since_s if self._pending else 0.0,
                 rate_hz=_rate_hz(self._published_at_s, now_s),
                 age_s=None if self._last_received_s is None else now_s - self._last_received_s,
                 since_publish_s=now_s - self._published_at_s[-1] if self._published else None,

@@ -120,6 +120,9 @@ def _findings(
     report: CameraReport, listening_s: float, parameters: Parameters, camera: CameraParameters
 ) -> Iterator[Health]:
     account, arrivals = report.account, report.arrivals
+    if busy := _exceeds(account.busy_s, parameters.silence_thresholds_s):
+        text = f'the model has kept images waiting for {account.busy_s:.1f} s'
+        yield Health(busy, State.FAILING, text)
     silent_s = min(listening_s, _or_inf(account.age_s))
     silence = _exceeds(silent_s, parameters.silence_thresholds_s)
     if silence:

@@ -24,6 +24,8 @@ def test_received_is_published_and_dropped_and_pending(events, num_pending):
     now = account.snapshot()
     assert now.received == now.published + sum(now.dropped.values()) + now.pending
     assert now.pending == num_pending
+    assert now.busy_s >= 0.0
+    assert num_pending or now.busy_s == 0.0
     assert now.published == events.count('publish')
     assert set(now.dropped) == {reason.value for reason in DropReason}
 
@@ -42,3 +44,20 @@ def test_percentiles_and_rate():
     assert now.stages_ms['infer'] == pytest.approx((100.0, 190.0, 198.0))
     assert now.rate_hz > 0.0
     assert now.age_s >= 0.0
+
+
+def test_waiting_counts_from_the_last_frame_that_was_done(monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr('time.monotonic', lambda: now_s)
+    account = CameraAccount()
+    account.receive()
+    now_s = 103.0
+    account.receive()
+    account.drop(DropReason.SUPERSEDED)
+    assert account.snapshot().busy_s == 3.0, 'frames that replace each other are not done'
+    account.receive()
+    account.publish(1, 1.0, {})
+    now_s = 104.0
+    assert account.snapshot().busy_s == 1.0
+    account.drop(DropReason.MODEL_ERROR)
+    assert account.snapshot().busy_s == 0.0

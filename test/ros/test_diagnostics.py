@@ -145,3 +145,16 @@ def test_a_heartbeat_is_never_ok_while_nothing_is_published(account, state):
     assert {pair.key: pair.value for pair in beat.values}['last_stamp_ns'] == '7'
     active = report_of(account)
     assert heartbeat_status('x', active, health_of(active)).level == DiagnosticStatus.OK
+
+
+@pytest.mark.parametrize(
+    ('busy_s', 'level', 'state'),
+    [
+        (2.9, Level.OK, State.ACTIVE),
+        (4.0, Level.WARN, State.FAILING),
+        (11, Level.ERROR, State.FAILING),
+    ],
+)
+def test_a_model_that_keeps_images_waiting_shows(account, busy_s, level, state):
+    health = health_of(report_of(account, busy_s=busy_s))
+    assert (health.level, health.state) == (level, state)

@@ -698,6 +698,70 @@ def _(rig):
     rig.works()
 
 
+# Nodes of their own: what a model can do to one
+
+
+@fault(
+    'the model hangs',
+    'ERROR, `status` says `failing`; after `model_timeout_s` its frames are `dropped_model_error`',
+    'the model is loaded anew beside the one that hangs',
+)
+def _(lone):
+    node = lone({'model_timeout_s': 2.0, 'silence_thresholds_s': [0.3, 0.6], **BEATING})
+    rig = lone.look(node)
+    rig.works()
+    rig.send(picture=marked('hang', SIZE_HW))
+    rig.beats_with('plain', ERROR, 'failing')
+    rig.says('plain', 'the model has kept images waiting for', ERROR)
+    node.wait_for_log('the model has worked on one batch for more than 2 s: it is loaded anew')
+    rig.works()
+    rig.until(lambda: rig.values('device')['model_reloads'] == '1', 'the reload')
+    rig.until(lambda: rig.count('plain', 'dropped_model_error') == 1, 'the frame it hung on')
+
+
+@fault(
+    'the model hangs again, without a success in between',
+    'ERROR with the reason, unconfigured; with `exit_on_fault` the process ends with code 70',
+    'a new process: `respawn` in launch',
+)
+def _(lone):
+    node = lone({'model_timeout_s': 0.6, 'exit_on_fault': True, **BEATING}, expect_exit=70)
+    rig = lone.look(node)
+    rig.works()
+    deadline_s = time.monotonic() + 30.0
+    while node.is_running() and time.monotonic() < deadline_s:
+        rig.send(picture=marked('hang', SIZE_HW))
+        time.sleep(0.1)
+    assert node.wait() == 70
+    assert 'the model is lost: ' in node.log
+    assert 'hangs again after it was loaded anew' in node.log
+
+
+@fault(
+    'the model fails on and on, loaded anew or not',
+    'ERROR with the reason, unconfigured; `status` ends',
+    'with `autostart` the node configures itself anew, after `restart_delay_s` at first',
+)
+def _(lone):
+    node = lone({'restart_delay_s': 0.5, 'max_model_failures': 3, **BEATING})
+    rig = lone.look(node)
+    rig.works()
+
+    def is_lost():
+        rig.send(picture=marked('raise', SIZE_HW))
+        time.sleep(0.03)
+        return 'configures anew in 0.5 s' in node.log
+
+    rig.until(is_lost, 'the node to give up', 30.0)
+    assert '3 calls in a row failed, the last one with' in node.log
+    assert 'after it was loaded anew' in node.log
+    rig.works()
+    rig.until(lambda: rig.status('device').level == OK, 'a device that is well')
+
+
+BEATING = {'cameras': ['plain'], 'status_period_s': 0.1}
+
+
 # Nodes of their own: what is wrong from the start, and time
 
 
@@ -750,8 +814,7 @@ def _(lone):
 )
 def _(lone):
     node = lone({'use_sim_time': True, 'cameras': ['sim'], 'object_tracking': True})
-    node.wait_for_log('loaded in', 60.0)
-    rig = lone.look(node)
+    rig = lone.look(node, 'sim')
     rig.says('device', 'nothing came on /clock', WARN)
     clock = rig.ros.publisher('/clock', Clock, 10)
 
@@ -830,8 +893,9 @@ def lone(spawn, ros, tmp_path):
             params = {**small, 'diagnostics_period_s': 0.1, **params}
             return spawn('node', params, args=['-r', f'__node:={LONE_NODE}'], **kwargs)
 
-        def look(self, node):
-            return FaultRig.at(ros, node, LONE_NODE, ['sim'])
+        def look(self, node, camera='plain'):
+            node.wait_for_log('loaded in', 60.0)
+            return FaultRig.at(ros, node, LONE_NODE, [camera])
 
     return Lone()
 
