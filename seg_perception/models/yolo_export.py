@@ -1,9 +1,9 @@
 """Cards of YOLO segmentation exports, made of what the exporter writes into an ONNX file.
 
-Its metadata are texts: ``task`` ("segment"), ``names`` ("{0: 'person', 1: 'bicycle'}"), ``imgsz``
-("[640, 640]"), ``stride``, ``license``, ``description``. Images go in as RGB of 0 to 1,
-letterboxed on grey 114. Known are the texts, not the code that writes them, which is under another
-licence than this package.
+Its metadata are texts: ``task`` ("segment"; older exporters leave it out), ``names`` ("{0:
+'person', 1: 'bicycle'}"), ``imgsz`` ("[640, 640]"), ``stride``, ``license``, ``description``.
+Images go in as RGB of 0 to 1, letterboxed on grey 114. Known are the texts, not the code that
+writes them, which is under another licence than this package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEFAULT_SIZE = 640
 
 def is_yolo_export(metadata: Mapping[str, str]) -> bool:
     """Whether the metadata are such an exporter's."""
-    return {'task', 'names', 'stride'} <= metadata.keys()
+    return {'names', 'stride'} <= metadata.keys()
 
 
 def card_of_export(
@@ -49,7 +49,7 @@ def card_of_export(
     Raises:
         ModelCardError: it is an export for another task, or its names are unusable.
     """
-    task = metadata.get('task', '')
+    task = metadata.get('task', _TASK)
     ranks = [len(shape) for shape in output_shapes]
     if task != _TASK or ranks[:2] != [3, 4]:
         raise ModelCardError(

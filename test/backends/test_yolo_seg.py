@@ -87,6 +87,19 @@ def test_raw_anchors(decode: Callable[..., InstanceOutput], max_objects: int) ->
     check_masks(found, anchors[kept, 7:], tensors[1][0].numpy())
 
 
+def test_objectness_weighs_the_classes(decode: Callable[..., InstanceOutput]) -> None:
+    anchors, protos = raw()
+    objectness = torch.rand(1, 1, 200, generator=torch.Generator().manual_seed(5))
+    with_objectness = torch.cat([anchors[:, :4], objectness, anchors[:, 4:]], 1).transpose(1, 2)
+    found = decode([with_objectness, protos])
+    weighted = anchors.clone()
+    weighted[:, 4:7] *= objectness
+    known = decode([weighted, protos])
+    assert 3 <= len(known.scores_N) < 100
+    for part in ('scores_N', 'class_ids_N', 'boxes_xyxy_N4', 'mask_logits_NHW'):
+        torch.testing.assert_close(getattr(found, part), getattr(known, part))
+
+
 @pytest.mark.parametrize('max_objects', [100, 3])
 def test_decoded_rows(decode: Callable[..., InstanceOutput], max_objects: int) -> None:
     rng = np.random.default_rng(2)

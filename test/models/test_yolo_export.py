@@ -85,6 +85,14 @@ def test_the_size_is_read_and_never_run(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_older_exports_do_not_say_their_task() -> None:
+    entries = {'stride': '32', 'names': "{0: 'a', 1: 'b', 2: 'c'}"}
+    card = card_of_export(Path('x.onnx'), entries, ('a', 'b', 'c'), (640, 640), SHAPES)
+    assert card.output.kind == 'yolo_seg'
+    with pytest.raises(ModelCardError, match='export a segmentation model'):
+        card_of_export(Path('x.onnx'), entries, ('a',), None, [[1, 25200, 6]])
+
+
 def test_what_is_no_segmentation_export_says_so() -> None:
     with pytest.raises(ModelCardError, match=r"for 'detect' .* export a segmentation model"):
         card_with(task='detect')
@@ -98,6 +106,6 @@ def test_what_is_no_segmentation_export_says_so() -> None:
 
 
 def test_without_its_metadata_a_card_is_asked_for(tmp_path: Path) -> None:
-    path = rectangle_finder.export(tmp_path / 'm.onnx', is_decoded=False, task=None)
+    path = rectangle_finder.export(tmp_path / 'm.onnx', is_decoded=False, names=None)
     with pytest.raises(ModelCardError, match='expected a model card at'):
         resolve(str(path))

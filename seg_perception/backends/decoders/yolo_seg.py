@@ -1,11 +1,13 @@
 """Exports of YOLO segmentation models: boxes with mask coefficients, and mask prototypes.
 
 The second tensor holds the prototypes (B, M, H, W); a mask's logits are its coefficients times
-them. The first comes in one of two layouts, told apart by its shape:
+them. The first comes in one of three layouts, told apart by its shape:
 
 - raw, one column per anchor: (B, 4 + C + M, A): centre x, centre y, width and height in pixels of
   the model's input, a probability per class, coefficients (YOLOv8, YOLO11 and the "one to many"
   head of later ones). Overlapping boxes of one class are suppressed here.
+- raw with objectness, one row per anchor: (B, A, 5 + C + M): the same box, the probability that
+  there is an object, a probability per class given that, coefficients (YOLOv5).
 - decoded, one row per object, the surest first: (B, N, 6 + M): left, top, right, bottom, score,
   class id, coefficients (the "end to end" heads of YOLOv10 and YOLO26, and exports with
   suppression in the graph). Rows that hold no object have a score of 0.
@@ -19,7 +21,7 @@ B batch, C classes, M prototypes, A anchors, N objects, H/W the prototypes' grid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -29,25 +31,25 @@ from seg_perception.errors import InferenceError
 from seg_perception.models.card import ModelCard
 
 _BOX = 4
+_OBJECTNESS = 1
 _DECODED = 6  # box, score and class id
 _MAX_ANCHORS = 30000
 """As many of the surest anchors are looked at, which bounds what a broken model costs."""
 
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 """Boxes (N, 4), scores (N,), class ids (N,) and mask coefficients (N, M), the surest first."""
+Read = Callable[[torch.Tensor, ModelCard], Found]
 
 
 def decode(
     tensors: Sequence[torch.Tensor], input_hw: tuple[int, int], card: ModelCard
 ) -> ModelOutput:
     """See `decoders.Decoder`; the first two tensors are read."""
-    is_raw = _check(tensors, card)
+    read = _reader(tensors, card)
     images, protos_BMHW = tensors[0], tensors[1]
     return ModelOutput(
         instances=tuple(
-            _instances(
-                _from_anchors(image, card) if is_raw else _from_rows(image, card), protos_MHW
-            )
+            _instances(read(image, card), protos_MHW)
             for image, protos_MHW in zip(images, protos_BMHW, strict=True)
         )
     )
@@ -60,6 +62,13 @@ def _instances(found: Found, protos_MHW: torch.Tensor) -> InstanceOutput:
     return InstanceOutput(
         masks_NP.view(-1, height, width), scores_N.float(), class_ids_N, boxes_N4.float()
     )
+
+
+def _from_objectness(image_AK: torch.Tensor, card: ModelCard) -> Found:
+    """As anchors without it: both probabilities multiplied."""
+    end = _BOX + _OBJECTNESS + len(card.classes)
+    scores_AC = image_AK[:, _BOX : _BOX + _OBJECTNESS] * image_AK[:, _BOX + _OBJECTNESS : end]
+    return _from_anchors(torch.cat([image_AK[:, :_BOX], scores_AC, image_AK[:, end:]], 1).T, card)
 
 
 def _from_anchors(image_KA: torch.Tensor, card: ModelCard) -> Found:
@@ -107,21 +116,24 @@ def _check_scores(scores_N: torch.Tensor, card: ModelCard) -> None:
         )
 
 
-def _check(tensors: Sequence[torch.Tensor], card: ModelCard) -> bool:
-    """Whether the layout is the raw one.
+def _reader(tensors: Sequence[torch.Tensor], card: ModelCard) -> Read:
+    """What reads the layout.
 
     Raises:
-        InferenceError: it is none of the two for the card's classes.
+        InferenceError: it is none of those for the card's classes.
     """
     shapes = [tuple(tensor.shape) for tensor in tensors[:2]]
     if [len(shape) for shape in shapes] == [3, 4] and shapes[0][0] == shapes[1][0]:
         num_protos, num_classes = shapes[1][1], len(card.classes)
         if shapes[0][2] == _DECODED + num_protos:
-            return False
+            return _from_rows
         if shapes[0][1] == _BOX + num_classes + num_protos:
-            return True
+            return _from_anchors
+        if shapes[0][2] == _BOX + _OBJECTNESS + num_classes + num_protos:
+            return _from_objectness
     raise InferenceError(
-        f'{card.name}: expected (B, {_BOX} + {len(card.classes)} classes + M, anchors) or '
-        f'(B, objects, {_DECODED} + M) and M prototypes (B, M, H, W), got '
+        f'{card.name}: expected (B, {_BOX} + {len(card.classes)} classes + M, anchors), (B, '
+        f'anchors, {_BOX + _OBJECTNESS} + {len(card.classes)} classes + M) or (B, objects, '
+        f'{_DECODED} + M) and M prototypes (B, M, H, W), got '
         f'{", ".join(map(str, shapes))}; correct classes.names or output.kind'
     )
