@@ -84,6 +84,12 @@ def generate_launch_description() -> LaunchDescription:
                 'not.',
                 choices=BOOLEANS,
             ),
+            argument(
+                'respawn',
+                'Whether the node is started again whenever its process ends; with exit_on_fault '
+                'also where only a new process helps.',
+                choices=BOOLEANS,
+            ),
             argument('use_sim_time', 'Whether time comes from /clock.', choices=BOOLEANS),
             argument(
                 'params_file', 'Parameter file (YAML); arguments given here have precedence.'
@@ -126,6 +132,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         namespace=given.get('namespace'),
         parameters=parameters,
         ros_arguments=['--log-level', given['log_level']],
+        respawn=given.get('respawn') == 'true',
+        respawn_delay=2.0,
         output='screen',
         # Colours for people only: in a file they are noise.
         emulate_tty=sys.stdout.isatty(),

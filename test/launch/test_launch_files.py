@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from ros_harness import ROOT, TIMEOUT_S
+from ros_harness import ROOT, TIMEOUT_S, wait_until
 
 pytest.importorskip('launch_ros', reason='launch_ros is not installed (it comes with ROS 2)')
 pytest.importorskip('rclpy', reason='rclpy is not installed (it comes with ROS 2)')
@@ -44,7 +44,8 @@ def test_every_argument_is_described(installed, path):
 
 
 def test_choices_are_those_of_the_node():
-    from seg_perception.ros.params import CameraParameters, Parameters, rows
+    from seg_perception.ros.options import rows
+    from seg_perception.ros.params import CameraParameters, Parameters
 
     arguments = {
         argument.name: argument
@@ -81,8 +82,27 @@ def test_segmentation_hands_over_what_was_given(ros, spawn, installed):
     assert 'process has finished cleanly' in running.log
 
 
+def test_a_killed_node_is_started_again(ros, spawn, installed):
+    import psutil
+
+    running = launch(spawn, 'segmentation', 'respawn:=true')
+    ros.wait_for_state('/segmentation', 'active', timeout_s=LOADING_S)
+    [node] = [
+        child
+        for child in psutil.Process(running.popen.pid).children(recursive=True)
+        if 'segmentation_node' in ' '.join(child.cmdline())
+    ]
+    node.kill()
+    running.wait_for_log('process has died')
+    running.wait_for_log('loaded in', LOADING_S)
+    wait_until(lambda: running.log.count('loaded in') == 2, LOADING_S, 'a second node')
+    running.popen.send_signal(signal.SIGINT)
+    running.wait()
+
+
 def test_segmentation_passes_nothing_that_was_not_given(ros, spawn, installed):
-    from seg_perception.ros.params import CameraParameters, Parameters, rows
+    from seg_perception.ros.options import rows
+    from seg_perception.ros.params import CameraParameters, Parameters
 
     running = launch(spawn, 'segmentation')
     ros.wait_for_state('/segmentation', 'active', timeout_s=LOADING_S)
