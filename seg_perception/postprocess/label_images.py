@@ -84,7 +84,7 @@ def label_images(
 def _winning_probability(logits_CHW: torch.Tensor, rules: LabelRules) -> torch.Tensor:
     scores_CHW = logits_CHW.float()
     if rules.is_probabilities:
-        return scores_CHW.amax(0)
+        return scores_CHW.amax(0).clamp_(0.0, 1.0)  # sums of query masks may be above 1
     if rules.temperature != 1.0:
         scores_CHW = scores_CHW / rules.temperature
     return scores_CHW.softmax(0).amax(0)

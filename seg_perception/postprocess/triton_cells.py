@@ -188,7 +188,8 @@ def _winners(
     out = image * height * width + sample
     tl.store(winner + out, best_class, mask=inside)
     if WANTS_PROBABILITY:
-        tl.store(probability + out, best if IS_PROBABILITIES else 1.0 / total, mask=inside)
+        sure = tl.minimum(tl.maximum(best, 0.0), 1.0) if IS_PROBABILITIES else 1.0 / total
+        tl.store(probability + out, sure, mask=inside)
     if num_nan > 0:
         tl.atomic_max(is_nan, 1)
 

@@ -225,6 +225,38 @@ def test_gpu_agrees_with_cpu():
     assert (labels[0] == labels[1]).float().mean() > 0.9999
 
 
+@pytest.mark.parametrize(
+    'device',
+    [
+        'cpu',
+        pytest.param(
+            'cuda',
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device'),
+            ],
+        ),
+    ],
+)
+def test_scores_above_one_are_as_sure_as_can_be(device):
+    """Sums of query masks are: two queries may both be sure of a pixel."""
+    sampler = GridSampler(
+        (2, 2),
+        plan_resize((4, 4), (4, 4), 'stretch'),
+        (4, 4),
+        align_corners=False,
+        device=torch.device(device),
+    )
+    scores = torch.tensor([[[0.2, 0.2], [0.2, 0.2]], [[1.7, 0.5], [1.7, 0.5]]], device=device)
+    made = label_images(scores[None], sampler, LabelRules(ClassTable(('a', 'b')), True))
+    assert made.confidence_BYX is not None
+    assert (made.labels_BYX == 1).all()
+    levels = made.confidence_BYX[0, 0].cpu().tolist()
+    assert levels[0] == 255
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-1] in (127, 128)
+
+
 FUSED_CASES = {
     # classes, grid, source, input, resize mode, align_corners, dtype
     'enlarged': (21, (36, 64), (720, 1280), (288, 512), 'stretch', False, torch.float32),
