@@ -188,7 +188,7 @@ class Servant(Child):
         assert stdin is not None
         assert stdout is not None
         self._num_asked += 1
-        request = {'do': do, 'num': self._num_asked, **arguments}
+        request = {'do': do, 'num': self._num_asked, 'arguments': arguments}
         try:
             stdin.write(json.dumps(request).encode() + b'\n')
             stdin.flush()
@@ -219,9 +219,9 @@ def serve(commands: Mapping[str, Callable[..., Any]], lines: IO[str], answers: I
     """Answers commands until there are no more; the servant's side of `Servant.ask`."""
     for line in lines:
         request = json.loads(line)
-        answer = {'num': request.pop('num', None)}
+        answer = {'num': request['num']}
         try:
-            answer['answer'] = commands[request.pop('do')](**request)
+            answer['answer'] = commands[request['do']](**request['arguments'])
         except Exception as error:  # told to the one who asked
             answer['error'] = f'{type(error).__name__}: {error}'
         answers.write(json.dumps(answer) + '\n')
