@@ -12,6 +12,7 @@ from seg_perception.cli import (
     bench,
     dataset,
     demo,
+    doctor,
     evaluate,
     export,
     models,
@@ -24,6 +25,7 @@ from seg_perception.errors import SegPerceptionError
 
 COMMANDS: tuple[ModuleType, ...] = (
     demo,
+    doctor,
     models,
     params,
     dataset,

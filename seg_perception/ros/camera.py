@@ -158,7 +158,7 @@ class Camera:
         """Whether there is a reason to listen to the camera."""
         if self._requests:
             return True
-        return self.is_enabled and (not is_lazy or self.outputs.is_wanted())
+        return self.is_enabled and (not is_lazy or bool(self.outputs.wanted()))
 
     @property
     def is_listening(self) -> bool:
@@ -200,8 +200,6 @@ class Camera:
 
         It has to be while outputs that are made from it are listened to.
         """
-        if self.depth is None:
-            return True
         needs_depth = is_wanted and self.outputs.needs_depth(self.outputs.wanted())
         return needs_depth == bool(self._depth_subscriptions)
 
@@ -365,7 +363,9 @@ class Camera:
             message_type,
             topic,
             callback,
-            qos.sensor_input(),
+            qos.image_input(self._node, topic, self._parameters().image_reliability)
+            if message_type is not CameraInfo
+            else qos.sensor_input(),
             callback_group=self._intake.group,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             raw=message_type is not CameraInfo,

@@ -24,6 +24,7 @@ from seg_perception.errors import ConfigurationError, ModelLostError, SegPercept
 from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera, Job, Request
 from seg_perception.ros.clock import ClockWatch
+from seg_perception.ros.doctor.at_activation import ActivationCheck
 from seg_perception.ros.health import Level, State
 from seg_perception.ros.intake import Intake
 from seg_perception.ros.load import LoadControl, LoadStep
@@ -80,6 +81,7 @@ class SegmentationNode(LifecycleNode):
             self._on_segment,
             callback_group=ReentrantCallbackGroup(),
         )
+        self._wiring = ActivationCheck(self)
         self._reporter = Reporter(self, self._report_all)
         self._listeners_changed = self.create_guard_condition(self._listen_where_wanted)
         if self._swap.settings.autostart:
@@ -154,6 +156,7 @@ class SegmentationNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._supervisor.unwatch()
+        self._wiring.stop()
         self._release()
         parameters = params_values.load(self)
         _require_vision_msgs()
@@ -210,6 +213,7 @@ class SegmentationNode(LifecycleNode):
         self._intake.start()
         self._publish_label_info()
         self._listen_where_wanted()
+        self._wiring.start(self._cameras.values(), self._swap.settings)
 
     def _take_worker(self, worker: SegmentationWorker) -> None:
         self._worker = self._swap.worker = worker
@@ -227,6 +231,7 @@ class SegmentationNode(LifecycleNode):
             Whether it ended in time; a worker that did not is kept, as it still uses the model.
         """
         self._supervisor.unwatch()
+        self._wiring.stop()
         for camera in self._cameras.values():
             camera.listen(False)
             camera.refuse_requests('the node was deactivated')
@@ -357,6 +362,7 @@ class SegmentationNode(LifecycleNode):
             clock=self._clock_watch.snapshot(),
             cameras=tuple(self._cameras.values()),
             concerns=concerns,
+            wiring=self._wiring.findings,
         )
 
     def _now_ns(self) -> int:

@@ -89,8 +89,8 @@ class Parameters:
     )
     model: str = option(
         DEFAULT_MODEL,
-        'Catalog name; hf:, torchvision: or smp: and a name or folder; or path of a model card '
-        '(.yaml) or model file (.onnx, .tflite, .pt2, .safetensors, .torchscript).',
+        'Catalog name, or path of a model card (.yaml) or model file '
+        '(.onnx, .tflite, .pt2, .safetensors).',
         is_swapped=True,
     )
     prompts: tuple[str, ...] = option(
@@ -134,8 +134,7 @@ class Parameters:
         is_swapped=True,
     )
     trust_model_code: bool = option(
-        False,
-        'Load model files that can run code (.pt2, TorchScript); only for files you trust.',
+        False, 'Load model files that can run code (.pt2); only for files you trust.'
     )
     num_threads: int = option(
         0,
@@ -312,6 +311,13 @@ class Parameters:
         minimum=0.0,
         maximum=3600.0,
         is_live=True,
+    )
+    image_reliability: str = option(
+        'best_effort',
+        'What image and depth subscriptions ask of cameras: best_effort hears all of them, '
+        'reliable has lost images sent again and hears only those that offer that, auto asks '
+        'for it where all publishers of the topic offer it.',
+        choices=('best_effort', 'reliable', 'auto'),
     )
     max_pixels: int = option(
         DEFAULT_MAX_PIXELS,

@@ -6,12 +6,32 @@ Functions, because rclpy writes QoS override parameters into the profile it is g
 from __future__ import annotations
 
 from rclpy.duration import Duration
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 
 def sensor_input() -> QoSProfile:
-    """For images and calibration in: matches every camera driver; only the newest is of use."""
+    """For calibration in: matches every camera driver; only the newest is of use."""
     return _newest(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+
+
+def image_input(node: Node, topic: str, reliability: str) -> QoSProfile:
+    """For images in, as ``image_reliability`` says.
+
+    Args:
+        node: knows the graph.
+        topic: of the images; who publishes it now decides where ``auto`` is asked for.
+        reliability: ``best_effort``, ``reliable`` or ``auto``.
+    """
+    if reliability == 'auto':
+        offers = [
+            info.qos_profile.reliability for info in node.get_publishers_info_by_topic(topic)
+        ]
+        is_reliable = bool(offers) and ReliabilityPolicy.BEST_EFFORT not in offers
+    else:
+        is_reliable = reliability == 'reliable'
+    policy = ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT
+    return _newest(policy, DurabilityPolicy.VOLATILE)
 
 
 def output() -> QoSProfile:

@@ -17,6 +17,7 @@ from rclpy.timer import Timer
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.clock import ClockSnapshot
 from seg_perception.ros.diagnostics import LEVELS, camera_status, make_status
+from seg_perception.ros.doctor.finding import Finding, Gravity
 from seg_perception.ros.health import RECENT_S, CameraReport, Health, Level, State, judge
 from seg_perception.ros.heartbeat import Heartbeat
 from seg_perception.ros.params import Parameters
@@ -35,6 +36,7 @@ class NodeReport:
         clock: the node's clock.
         cameras: those it has.
         concerns: what else is wrong.
+        wiring: what was found of the cameras' topics; empty before anybody looked.
     """
 
     parameters: Parameters
@@ -44,6 +46,7 @@ class NodeReport:
     clock: ClockSnapshot
     cameras: Sequence[Camera] = ()
     concerns: Sequence[tuple[Level, str]] = field(default=())
+    wiring: Sequence[Finding] = ()
 
 
 class Reporter:
@@ -105,6 +108,8 @@ class Reporter:
             about, health = _judged(report, camera)
             expected_hz = report.parameters.camera[camera.name].expected_rate_hz
             statuses.append(camera_status(f'{name}: {camera.name}', about, health, expected_hz))
+        if report.wiring:
+            statuses.append(_wiring_status(f'{name}: wiring', report.wiring))
         array = DiagnosticArray(status=statuses)
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._diagnostics.publish(array)
@@ -114,6 +119,15 @@ def _judged(report: NodeReport, camera: Camera) -> tuple[CameraReport, Health]:
     about = camera.report(report.state, report.failure)
     group = report.parameters.camera[camera.name]
     return about, judge(about, report.parameters, group)
+
+
+def _wiring_status(name: str, findings: Sequence[Finding]) -> DiagnosticStatus:
+    """Never worse than a warning: whether images come is for the cameras' own statuses."""
+    gravest = max(findings, key=lambda finding: finding.gravity)
+    is_well = gravest.gravity is Gravity.OK
+    values = {finding.check: finding.line() for finding in findings}
+    message = 'all cameras are wired' if is_well else gravest.line()
+    return make_status(name, LEVELS[Level.OK if is_well else Level.WARN], message, values)
 
 
 def _device_status(name: str, report: NodeReport) -> DiagnosticStatus:

@@ -22,16 +22,13 @@ SMALL = ['--size', '160x120', '--rounds', '1', '--seconds', '1', '--rate', '20']
 
 
 def test_a_servant_answers_errors_too():
-    requests = io.StringIO(
-        '{"do": "add", "num": 7, "arguments": {"num": 1, "b": 2}}\n'
-        '{"do": "fly", "num": 8, "arguments": {}}\n'
-        '{"do": "add", "num": 9, "arguments": {}}\n'
-    )
+    asked = [('add', {'a': 1, 'b': 2}), ('fly', {}), ('add', {})]
+    requests = [{'do': do, 'turn': i, 'arguments': a} for i, (do, a) in enumerate(asked)]
     answers = io.StringIO()
-    serve({'add': lambda num, b: num + b}, requests, answers)
+    serve({'add': lambda a, b: a + b}, io.StringIO('\n'.join(map(json.dumps, requests))), answers)
     first, unknown, wrong = map(json.loads, answers.getvalue().splitlines())
-    assert first == {'num': 7, 'answer': 3}
-    assert unknown == {'num': 8, 'error': "KeyError: 'fly'"}
+    assert first == {'turn': 0, 'answer': 3}
+    assert unknown == {'turn': 1, 'error': "KeyError: 'fly'"}
     assert wrong['error'].startswith('TypeError: ')
 
 

@@ -23,6 +23,7 @@ from seg_perception.errors import MissingExtraError, SegPerceptionError
 
 _STOP_S = 5.0
 _POLL_S = 0.5
+_READ_BYTES = 2**20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _prctl: Any = getattr(ctypes.CDLL(None), 'prctl', None)
 _TAIL_LINES = 12
@@ -164,6 +165,7 @@ class Servant(Child):
     def __init__(self, name: str, module: str, **kwargs: Any) -> None:
         super().__init__(name, module, {}, has_pipes=True, **kwargs)
         self._num_asked = 0
+        self._unread = b''
 
     def ask(
         self,
@@ -188,7 +190,7 @@ class Servant(Child):
         assert stdin is not None
         assert stdout is not None
         self._num_asked += 1
-        request = {'do': do, 'num': self._num_asked, 'arguments': arguments}
+        request = {'do': do, 'turn': self._num_asked, 'arguments': arguments}
         try:
             stdin.write(json.dumps(request).encode() + b'\n')
             stdin.flush()
@@ -198,18 +200,20 @@ class Servant(Child):
         deadline_s = time.monotonic() + timeout_s
         answer: dict[str, Any] = {}
         # There may be an answer that nobody waited for any more.
-        while answer.get('num') != self._num_asked:
-            if not select.select([stdout], [], [], _POLL_S)[0]:
-                if meanwhile is not None:
-                    meanwhile()
-                if time.monotonic() > deadline_s:
-                    raise self.failure(f'did not answer {do!r} within {timeout_s:g} s')
-                continue
-            line = stdout.readline()
-            if not line:
-                self.popen.wait(_STOP_S)
-                raise self.failure(f'ended during {do!r}')
-            answer = json.loads(line)
+        while answer.get('turn') != self._num_asked:
+            line, newline, rest = self._unread.partition(b'\n')
+            if newline:
+                answer, self._unread = json.loads(line), rest
+            elif select.select([stdout], [], [], _POLL_S)[0]:
+                received = os.read(stdout.fileno(), _READ_BYTES)
+                if not received:
+                    self.popen.wait(_STOP_S)
+                    raise self.failure(f'ended during {do!r}')
+                self._unread += received
+            elif time.monotonic() > deadline_s:
+                raise self.failure(f'did not answer {do!r} within {timeout_s:g} s')
+            elif meanwhile is not None:
+                meanwhile()
         if 'error' in answer:
             raise self.failure(f'could not {do!r}: {answer["error"]}')
         return answer['answer']
@@ -219,7 +223,7 @@ def serve(commands: Mapping[str, Callable[..., Any]], lines: IO[str], answers: I
     """Answers commands until there are no more; the servant's side of `Servant.ask`."""
     for line in lines:
         request = json.loads(line)
-        answer = {'num': request['num']}
+        answer = {'turn': request['turn']}
         try:
             answer['answer'] = commands[request['do']](**request['arguments'])
         except Exception as error:  # told to the one who asked

@@ -73,6 +73,7 @@ class Ledger:
         self.problems: list[str] = []
         self.num_labels = 0
         self.num_lost_on_the_way = 0
+        self.num_hanging_cameras = 0
         self.latencies_ms: list[float] = []
         self.crash = ''
 

@@ -10,7 +10,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -24,7 +24,7 @@ from seg_perception.ros.soak.ledger import FrameTotals
 
 NODE = 'segmentation'
 _OBSERVING = ('listen', 'counts', 'take', 'status', 'accounts')
-_OPERATING = ('transition', 'state', 'set_parameters', 'enable', 'segment')
+_OPERATING = ('transition', 'state', 'set_parameters', 'set_together', 'enable', 'segment')
 _ANSWER_S = 100.0
 _DROPPED = 'dropped_'
 _MAX_KEPT = 20
@@ -77,6 +77,14 @@ class SoakObserver(BenchSink):
         request = SetParameters.Request(parameters=parameters)
         results = self._call(SetParameters, f'{NODE}/set_parameters', request).results
         return ['' if r.successful else r.reason or 'refused' for r in results]
+
+    def set_together(self, values: dict[str, Any]) -> str:
+        """Sets parameters all or none; why they were refused, empty where they were not."""
+        parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
+        request = SetParametersAtomically.Request(parameters=parameters)
+        name = f'{NODE}/set_parameters_atomically'
+        result = self._call(SetParametersAtomically, name, request).result
+        return '' if result.successful else result.reason or 'refused'
 
     def enable(self, is_enabled: bool) -> bool:
         """Calls ``~/enable``."""

@@ -31,6 +31,7 @@ def make_document(
             for kind, num in sorted(ledger.injected.items())
         },
         'bad_images_lost_on_the_way': ledger.num_lost_on_the_way,
+        'cameras_hanging_in_the_middleware': ledger.num_hanging_cameras,
         'frames': accounts['frames'],
         'accounts': accounts['num'],
         'accounts_that_do_not_add_up': accounts['wrong'],
@@ -71,6 +72,9 @@ def to_text(document: Mapping[str, Any]) -> str:
         first, last = series[0], series[-1]
         lines += ['', f'node: {first[1]:.0f} MiB, {first[2]} threads, {first[3]} fds at first']
         lines += [f'      {last[1]:.0f} MiB, {last[2]} threads, {last[3]} fds at last', '']
+    num_hanging = document['cameras_hanging_in_the_middleware']
+    if num_hanging:
+        lines += [f'cameras hung in the middleware {num_hanging} time(s), and were killed', '']
     lines += [f'problem at {problem}' for problem in document['problems']]
     lines += [f'contradiction: {text}' for text in document['accounts_that_do_not_add_up']]
     lines += [document['crash']] if document['crash'] else []

@@ -13,8 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import yaml
+
 from seg_perception.benchmarks.null_model import write_null_model
 from seg_perception.models import DEFAULT_MODEL
+from seg_perception.models.catalog import card_paths
 from seg_perception.ros.bench.processes import Child, ProcessError, Servant
 from seg_perception.ros.environment import node_environment, private_domain_id
 from seg_perception.ros.soak.ledger import Ledger, Sample
@@ -22,6 +25,7 @@ from seg_perception.ros.soak.ledger import Ledger, Sample
 START_S = 120.0
 """How long a node may take until its first output: imports, model, discovery."""
 WAIT_S = 30.0
+CAMERA_ANSWER_S = 20.0
 CALM_S = 0.6
 DIAGNOSTICS_PERIOD_S = 0.2
 OUTPUTS = ('labels', 'confidence', 'overlay', 'instances', 'masks/person', 'masks/class_3')
@@ -102,6 +106,7 @@ class Stage:
             self._env = node_environment(os.environ, domain_id=self._domain_id)
             self._env['ROS_LOG_DIR'] = str(folder / 'ros_log')
             self.models = _models(folder)
+            self.damaged_model = _damaged_model(folder)
             self.observer = self._servant('observer')
             self._stack.callback(lambda: self.observer.stop())
             self.camera = self._servant('camera')
@@ -131,9 +136,23 @@ class Stage:
             do, timeout_s=START_S, meanwhile=lambda: self.node.check(), **arguments
         )
 
+    def ask_camera(self, do: str, **arguments: Any) -> Any:
+        """Asks the cameras; see `Servant.ask`.
+
+        Where they do not answer, they hang in the middleware: a process that was killed at the
+        wrong moment may leave a lock in shared memory closed for good. They are killed, too, and
+        others take their place; the node has to be heard of afterwards.
+        """
+        try:
+            return self.camera.ask(do, timeout_s=CAMERA_ANSWER_S, **arguments)
+        except ProcessError:
+            self.ledger.num_hanging_cameras += 1
+            self.restart_camera()
+            return self.camera.ask(do, **arguments)
+
     def play(self, streams: Mapping[str, Stream]) -> None:
         """Plays these streams, by camera; the other cameras stop."""
-        self.camera.ask(
+        self.ask_camera(
             'play',
             streams=[
                 {
@@ -311,3 +330,14 @@ def _models(folder: Path) -> list[dict[str, Any]]:
         {**null, 'input_size_wh': [0, 0], 'mask_classes': ['class_3']},
         {**default, 'input_size_wh': [129, 129]},
     ]
+
+
+def _damaged_model(folder: Path) -> str:
+    """The path of a card that is right and of weights that are not."""
+    card = yaml.safe_load(card_paths()[DEFAULT_MODEL].read_bytes())
+    card['name'] = 'damaged'
+    card['weights'] = {'uri': 'damaged.safetensors'}
+    (folder / 'damaged.safetensors').write_bytes(b'no weights at all')
+    path = folder / 'damaged.yaml'
+    path.write_text(yaml.safe_dump(card), encoding='utf-8')
+    return str(path)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from seg_perception.ros.soak.bad_messages import bad_messages
-from seg_perception.ros.soak.stage import SoakCameraName, Stage, Stream
+from seg_perception.ros.soak.stage import START_S, SoakCameraName, Stage, Stream
 
 Step = Callable[[Stage, random.Random], None]
 
@@ -66,12 +66,12 @@ def change_images(stage: Stage, rng: random.Random) -> None:
 
 def burst(stage: Stage, rng: random.Random) -> None:
     """Many images at once, then none."""
-    stage.camera.ask('stop')
+    stage.ask_camera('stop')
     camera = rng.choice(stage.cameras)
     encoding = 'jpeg' if camera.is_compressed else 'rgb8'
     for _ in range(rng.randint(1, 3)):
         num = rng.randint(10, 60)
-        stage.camera.ask(
+        stage.ask_camera(
             'burst', topic=camera.topic, num=num, width=320, height=240, encoding=encoding
         )
         time.sleep(rng.uniform(0.0, 0.5))
@@ -79,7 +79,7 @@ def burst(stage: Stage, rng: random.Random) -> None:
 
 def send_garbage(stage: Stage, rng: random.Random) -> None:
     """Messages that cannot be images, each counted as what it is."""
-    stage.camera.ask('stop')
+    stage.ask_camera('stop')
     camera = rng.choice(stage.cameras)
     _wait_for_listeners(stage, camera, is_wanted=True)
     kinds = list(bad_messages(is_compressed=camera.is_compressed))
@@ -105,9 +105,9 @@ def fall_silent(stage: Stage, rng: random.Random) -> None:
 
 def leave_and_return(stage: Stage, rng: random.Random) -> None:
     """A camera's publisher goes away and comes back."""
-    stage.camera.ask('stop')
+    stage.ask_camera('stop')
     for camera in rng.sample(stage.cameras, rng.randint(1, len(stage.cameras))):
-        stage.camera.ask('withdraw', topic=camera.topic)
+        stage.ask_camera('withdraw', topic=camera.topic)
     time.sleep(rng.uniform(0.1, 2.0))
 
 
@@ -177,6 +177,28 @@ def reload(stage: Stage, rng: random.Random) -> None:
     stage.transition('configure', 'activate')
 
 
+def swap(stage: Stage, rng: random.Random) -> None:
+    """Another model takes over while images arrive, and gives way again."""
+    for model in (stage.models[-1], stage.models[0]):
+        swapped = {name: value for name, value in model.items() if name != 'trust_model_code'}
+        refusal = stage.ask('set_together', values=swapped)
+        if refusal:
+            stage.ledger.problem(f'a swap was refused: {refusal}')
+            return
+        stage.until(lambda: 'took over' in _swap_state(stage), 'the other model', START_S)
+        stage.until_labels()
+        time.sleep(rng.uniform(0.0, 1.0))
+
+
+def swap_to_damaged(stage: Stage, _rng: random.Random) -> None:
+    """A model whose weights are damaged: the one that runs goes on, and the node says why."""
+    stage.ask('set_together', values={'model': stage.damaged_model})
+    stage.until(lambda: 'failed' in _swap_state(stage), 'the end of the swap', START_S)
+    message = stage.status('device')['message']
+    stage.ledger.fault('damaged model', 'cannot swap' in message, message)
+    stage.until_labels()
+
+
 def ask_for_no_model(stage: Stage, rng: random.Random) -> None:
     """A model that is not there: configuring fails, says why, and works again afterwards."""
     stage.transition('deactivate', 'cleanup')
@@ -203,7 +225,7 @@ def see_everything_once(stage: Stage) -> None:
         stage.transition('deactivate', 'cleanup')
         stage.set_all(**model)
         stage.transition('configure', 'activate')
-        for encoding in _ENCODINGS:
+        for encoding in ('rgb8', 'nv12'):
             stage.play(
                 {camera.name: replace(largest, encoding=encoding) for camera in stage.cameras}
             )
@@ -226,6 +248,8 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         'deactivated': deactivate,
         'reloaded': reload,
         'no model': ask_for_no_model,
+        'swapped': swap,
+        'damaged model': swap_to_damaged,
     }
 )
 """The steps by name."""
@@ -246,12 +270,16 @@ def plan(seed: int) -> Iterator[tuple[str, random.Random]]:
             index += 1
 
 
+def _swap_state(stage: Stage) -> str:
+    return str(stage.status('device')['values'].get('swap', ''))
+
+
 def _send_bad(stage: Stage, camera: SoakCameraName, kind: str) -> None:
     """Sends one bad message and looks what it was counted as."""
     reason = bad_messages(is_compressed=camera.is_compressed)[kind].reason.value
     for _ in range(_SENDING_TRIES):
         before = stage.account(camera.name)
-        stage.camera.ask(
+        stage.ask_camera(
             'send_bad', topic=camera.topic, is_compressed=camera.is_compressed, kind=kind
         )
         after = stage.account(camera.name)
@@ -271,7 +299,7 @@ def _wait_for_listeners(stage: Stage, camera: SoakCameraName, *, is_wanted: bool
     """The node listens to cameras whose outputs somebody listens to, and to no others."""
 
     def is_so() -> bool:
-        num = stage.camera.ask('listeners', topic=camera.topic, is_compressed=camera.is_compressed)
+        num = stage.ask_camera('listeners', topic=camera.topic, is_compressed=camera.is_compressed)
         return bool(num) == is_wanted
 
     stage.until(is_so, f'{camera.name}: {"a" if is_wanted else "no"} subscription of the node')

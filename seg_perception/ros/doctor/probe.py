@@ -1,0 +1,96 @@
+"""A node that listens to cameras for some seconds and notes what comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from seg_perception.errors import GeometryError, InputError
+from seg_perception.ros.cdr import read_compressed_image, read_image
+from seg_perception.ros.doctor.streams import Seen
+from seg_perception.ros.doctor.wiring import CameraWiring
+from seg_perception.ros.messages import camera_info_to_intrinsics
+
+_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+_MAX_NOTED = 2000
+
+
+def listen(
+    node: Node, executor: SingleThreadedExecutor, cameras: list[CameraWiring], seconds: float
+) -> dict[str, Seen]:
+    """What came from each camera within some seconds, by its name."""
+    noted = {camera.name: _Notes(node, camera) for camera in cameras}
+    deadline_s = time.monotonic() + seconds
+    while (left_s := deadline_s - time.monotonic()) > 0.0:
+        executor.spin_once(left_s)
+    for notes in noted.values():
+        notes.close()
+    return {name: notes.seen(seconds) for name, notes in noted.items()}
+
+
+class _Notes:
+    """Subscriptions to one camera and what came."""
+
+    def __init__(self, node: Node, camera: CameraWiring) -> None:
+        self._node = node
+        self._seen = Seen(0.0)
+        self._ages_s: list[float] = []
+        self._stamps_ns: list[int] = []
+        self._depth_stamps_ns: list[int] = []
+        kind = CompressedImage if camera.is_compressed else Image
+        read = read_compressed_image if camera.is_compressed else read_image
+        self._read: Callable[[bytes], Any] = read
+        wanted = [(kind, camera.image_topic, self._on_image, True)]
+        wanted += [(CameraInfo, camera.camera_info_topic, self._on_info, False)]
+        if camera.depth_topic:
+            wanted += [(Image, camera.depth_topic, self._on_depth, True)]
+        self._subscriptions = [
+            node.create_subscription(message_type, topic, callback, _QOS, raw=is_raw)
+            for message_type, topic, callback, is_raw in wanted
+            if topic
+        ]
+
+    def seen(self, seconds: float) -> Seen:
+        """What came."""
+        self._seen.seconds = seconds
+        self._seen.ages_s = tuple(self._ages_s)
+        self._seen.stamps_ns = tuple(self._stamps_ns)
+        self._seen.depth_stamps_ns = tuple(self._depth_stamps_ns)
+        return self._seen
+
+    def close(self) -> None:
+        """Leaves the camera."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_image(self, message: bytes) -> None:
+        now_ns = int(self._node.get_clock().now().nanoseconds)
+        try:
+            frame = self._read(message)
+        except InputError:  # not even a header: it does not count as an image
+            return
+        self._seen.frame = frame
+        self._seen.num_frames += 1
+        if len(self._stamps_ns) < _MAX_NOTED:
+            self._stamps_ns.append(frame.stamp_ns)
+            self._ages_s.append((now_ns - frame.stamp_ns) * 1e-9)
+
+    def _on_info(self, message: CameraInfo) -> None:
+        try:
+            self._seen.intrinsics = camera_info_to_intrinsics(message)
+        except GeometryError as error:
+            self._seen.complaint = str(error)
+
+    def _on_depth(self, message: bytes) -> None:
+        try:
+            self._seen.depth = frame = read_image(message)
+        except InputError:
+            return
+        if len(self._depth_stamps_ns) < _MAX_NOTED:
+            self._depth_stamps_ns.append(frame.stamp_ns)

@@ -1,1 +1,0 @@
-"""What people ask of models before running them: which there are, what they are, adding one."""
