@@ -256,7 +256,7 @@ class TestWhatIsRefused:
         with pytest.raises(ModelCardError, match='expected preprocessor_config'):
             resolve(f'hf:{folder}')
         for options, message in (
-            ({'image_processor_type': 'SamImageProcessor'}, 'image_processor_type'),
+            ({'image_processor_type': 'PvtImageProcessor'}, 'image_processor_type'),
             ({'resample': 1}, 'resample'),
             ({'do_resize': False}, 'do_resize'),
             ({'size': {'longest_edge': 64}}, 'size'),
