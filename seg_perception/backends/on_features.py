@@ -26,6 +26,7 @@ class FeatureBackend:
         card: the model's.
         options: how to run it.
         prepare: see `TorchBackend`; for the encoder.
+        input_hw_fixed: the only size that the encoder takes; None where any fits.
     """
 
     name = 'torch'
@@ -39,8 +40,10 @@ class FeatureBackend:
         card: ModelCard,
         options: RunOptions,
         prepare: Prepare,
+        input_hw_fixed: tuple[int, int] | None = None,
     ) -> None:
         self._card = card
+        self._input_hw_fixed = input_hw_fixed
         self._encoder = TorchBackend(encoder, card, options, prepare)
         self._num_parameters = sum(p.numel() for p in network.parameters())
         with translated(card.name, f'on its way to {self.device}'):
@@ -64,7 +67,7 @@ class FeatureBackend:
     @property
     def input_hw_fixed(self) -> tuple[int, int] | None:
         """See `Backend.input_hw_fixed`."""
-        return self._encoder.input_hw_fixed
+        return self._input_hw_fixed or self._encoder.input_hw_fixed
 
     @property
     def max_batch(self) -> int | None:

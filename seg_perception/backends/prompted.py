@@ -40,7 +40,7 @@ class PromptedBackend(FeatureBackend):
         options: RunOptions,
         prepare: Prepare = as_it_is,
     ) -> None:
-        super().__init__(network.encoder, network, card, options, prepare)
+        super().__init__(network.encoder, network, card, options, prepare, network.input_hw_fixed)
         self._network: PromptedNetwork | None = network
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:

@@ -18,7 +18,13 @@ the object, a point on it, and two corners of a box around it."""
 
 
 class PromptedNetwork(nn.Module, ABC):
-    """Segments what prompts point at."""
+    """Segments what prompts point at.
+
+    Attributes:
+        input_hw_fixed: the only input size of the encoder; None where any fits.
+    """
+
+    input_hw_fixed: tuple[int, int] | None = None
 
     @property
     @abstractmethod

@@ -33,7 +33,7 @@ class ImageEncoder(nn.Module):
 
 
 class TransformersSam(PromptedNetwork):
-    """SAM; see `PromptedNetwork`. Takes square images of one size.
+    """SAM; see `PromptedNetwork`.
 
     Args:
         model: transformers' SamModel or Sam2Model.
@@ -43,6 +43,8 @@ class TransformersSam(PromptedNetwork):
         super().__init__()
         self.model = model
         self._encoder = ImageEncoder(model.vision_encoder)
+        side = int(model.config.prompt_encoder_config.image_size)
+        self.input_hw_fixed = (side, side)
 
     @property
     def encoder(self) -> nn.Module:

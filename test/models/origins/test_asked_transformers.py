@@ -158,6 +158,15 @@ def test_masks_equal_the_librarys(make: Any, prompt: Prompt, scaled: Any, tmp_pa
     assert result.classes.names == ('background', 'cup')
 
 
+@pytest.mark.parametrize('make', [sam, sam2])
+def test_they_take_one_size(make: Any, tmp_path: Path) -> None:
+    written(make, tmp_path)
+    with Segmenter(f'hf:{tmp_path}', device='cpu') as segmenter:
+        assert not segmenter.can_scale_input
+    with pytest.raises(ConfigurationError, match='takes only images of 64x64'):
+        Segmenter(f'hf:{tmp_path}', input_size_hw=(32, 32), device='cpu')
+
+
 def test_weights_of_sam2_for_video(tmp_path: Path) -> None:
     """As they are published: SAM 2's repositories say that they are for video."""
     written(sam2, tmp_path)
