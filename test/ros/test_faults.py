@@ -698,7 +698,7 @@ def _(rig):
     rig.works()
 
 
-# Nodes of their own: what a model can do to one
+# Nodes of their own, which must not hear of each other: what a model can do to one
 
 
 @fault(
@@ -709,14 +709,14 @@ def _(rig):
 def _(lone):
     node = lone({'model_timeout_s': 2.0, 'silence_thresholds_s': [0.3, 0.6], **BEATING})
     rig = lone.look(node)
-    rig.works()
-    rig.send(picture=marked('hang', SIZE_HW))
-    rig.beats_with('plain', ERROR, 'failing')
-    rig.says('plain', 'the model has kept images waiting for', ERROR)
+    rig.works('lonely')
+    rig.send('lonely', picture=marked('hang', SIZE_HW))
+    rig.beats_with('lonely', ERROR, 'failing')
+    rig.says('lonely', 'the model has kept images waiting for', ERROR)
     node.wait_for_log('the model has worked on one batch for more than 2 s: it is loaded anew')
-    rig.works()
+    rig.works('lonely')
     rig.until(lambda: rig.values('device')['model_reloads'] == '1', 'the reload')
-    rig.until(lambda: rig.count('plain', 'dropped_model_error') == 1, 'the frame it hung on')
+    rig.until(lambda: rig.count('lonely', 'dropped_model_error') == 1, 'the frame it hung on')
 
 
 @fault(
@@ -727,10 +727,10 @@ def _(lone):
 def _(lone):
     node = lone({'model_timeout_s': 0.6, 'exit_on_fault': True, **BEATING}, expect_exit=70)
     rig = lone.look(node)
-    rig.works()
+    rig.works('lonely')
     deadline_s = time.monotonic() + 30.0
     while node.is_running() and time.monotonic() < deadline_s:
-        rig.send(picture=marked('hang', SIZE_HW))
+        rig.send('lonely', picture=marked('hang', SIZE_HW))
         time.sleep(0.1)
     assert node.wait() == 70
     assert 'the model is lost: ' in node.log
@@ -745,21 +745,21 @@ def _(lone):
 def _(lone):
     node = lone({'restart_delay_s': 0.5, 'max_model_failures': 3, **BEATING})
     rig = lone.look(node)
-    rig.works()
+    rig.works('lonely')
 
     def is_lost():
-        rig.send(picture=marked('raise', SIZE_HW))
+        rig.send('lonely', picture=marked('raise', SIZE_HW))
         time.sleep(0.03)
         return 'configures anew in 0.5 s' in node.log
 
     rig.until(is_lost, 'the node to give up', 30.0)
     assert '3 calls in a row failed, the last one with' in node.log
     assert 'after it was loaded anew' in node.log
-    rig.works()
+    rig.works('lonely')
     rig.until(lambda: rig.status('device').level == OK, 'a device that is well')
 
 
-BEATING = {'cameras': ['plain'], 'status_period_s': 0.1}
+BEATING = {'cameras': ['lonely'], 'status_period_s': 0.1}
 
 
 # Nodes of their own: what is wrong from the start, and time
@@ -893,7 +893,7 @@ def lone(spawn, ros, tmp_path):
             params = {**small, 'diagnostics_period_s': 0.1, **params}
             return spawn('node', params, args=['-r', f'__node:={LONE_NODE}'], **kwargs)
 
-        def look(self, node, camera='plain'):
+        def look(self, node, camera='lonely'):
             node.wait_for_log('loaded in', 60.0)
             return FaultRig.at(ros, node, LONE_NODE, [camera])
 
@@ -916,7 +916,10 @@ def test_fault_from_the_start(lone, row):
 
 def test_every_frame_of_every_camera_was_accounted_for(rig):
     for camera in rig.labels:
-        rig.until(lambda camera=camera: rig.count(camera, 'pending') == 0, 'nothing pending')
+        rig.until(
+            lambda camera=camera: rig.values(camera).get('pending') == '0',
+            f'{camera}: nothing pending',
+        )
         assert rig.is_balanced(camera)
 
 
