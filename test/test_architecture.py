@@ -34,9 +34,10 @@ MAY_IMPORT = {
     'recovery': RUNNING,
     'navigation': PIXELS | {'models', 'postprocess'},
     'training': RUNNING,
+    'zoo': RUNNING,
     'benchmarks': RUNNING,
     'ros': RUNNING | {'navigation', 'benchmarks', 'recovery'},
-    'cli': RUNNING | {'navigation', 'training', 'benchmarks', 'ros'},
+    'cli': RUNNING | {'navigation', 'training', 'zoo', 'benchmarks', 'ros'},
 }
 
 ROS_MODULE = re.compile(

@@ -7,7 +7,7 @@ import re
 import torch
 
 from seg_perception.backends.protocol import DTYPES, RunOptions
-from seg_perception.errors import ConfigurationError, DeviceError
+from seg_perception.errors import ConfigurationError, DeviceError, DeviceLostError
 
 
 def select_device(device: str = 'auto') -> torch.device:
@@ -20,11 +20,12 @@ def select_device(device: str = 'auto') -> torch.device:
     Raises:
         ConfigurationError: another name.
         DeviceError: CUDA is asked for and torch cannot use that device; never another is taken.
+        DeviceLostError: that device failed earlier in this process.
     """
     if device == 'cpu' or (device == 'auto' and not torch.cuda.is_available()):
         return torch.device('cpu')
     if device == 'auto':
-        return torch.device('cuda', 0)
+        device = 'cuda:0'
     match = re.fullmatch(r'cuda(?::(\d{1,3}))?', device)
     if match is None:
         raise ConfigurationError(f"device: expected auto, cpu, cuda or cuda:N, got '{device}'")
@@ -35,7 +36,19 @@ def select_device(device: str = 'auto') -> torch.device:
             f"device: expected '{device}', but torch {torch.__version__} sees "
             f'{_seen(num_devices)}; {_remedy(num_devices)}'
         )
+    _check_alive(index)
     return torch.device('cuda', index)
+
+
+def _check_alive(index: int) -> None:
+    """Refuses a device that failed: what is called on it next may end the process."""
+    try:
+        torch.cuda.synchronize(index)
+    except RuntimeError as error:
+        raise DeviceLostError(
+            f'device: cuda:{index} failed earlier in this process and stays unusable to it '
+            f'({str(error).splitlines()[0]}); start the process anew'
+        ) from error
 
 
 def select_dtype(device: torch.device, options: RunOptions) -> torch.dtype:

@@ -50,6 +50,7 @@ class Engine:
             encoder's features, as models that take prompts or words need it.
         require: raises `MissingExtraError` or `ConfigurationError` where something is missing
             that it cannot do without; imports nothing heavy.
+        needs_cuda: whether it runs on NVIDIA GPUs only.
     """
 
     name: EngineName
@@ -59,6 +60,7 @@ class Engine:
     runs_networks: bool = False
     runs_in_torch: bool = False
     require: Callable[[], None] = nothing_needed
+    needs_cuda: bool = False
 
     def runs(self, weights_format: str) -> bool:
         """Whether it runs models of a format."""
@@ -147,6 +149,7 @@ ENGINES: Mapping[str, Engine] = {
             'torch, replayed as CUDA graphs, one per input size; GPU only',
             partial(load_torch, torch_eager.as_cuda_graph),
             runs_networks=True,
+            needs_cuda=True,
             runs_in_torch=True,
         ),
         Engine(
@@ -179,6 +182,7 @@ ENGINES: Mapping[str, Engine] = {
             files=frozenset({'onnx'}),
             runs_networks=True,
             require=require_onnxruntime,
+            needs_cuda=True,
         ),
         Engine(
             'openvino',

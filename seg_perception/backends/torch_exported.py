@@ -45,7 +45,8 @@ def load_network(card: ModelCard, path: Path, options: RunOptions) -> GraphNetwo
     is_fixed = isinstance(height, int) and isinstance(width, int)
     device = select_device(options.device)
     with translated(card.name, f'on its way to {device}'):
-        if any(t.device != device for t in program.state_dict.values()):
+        # What the graph makes by itself is named by device too, not only its weights.
+        if example.device.type != device.type:
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, str(device))

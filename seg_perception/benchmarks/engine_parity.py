@@ -9,6 +9,7 @@ Legend: Y/X image pixels.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from seg_perception.backends import ENGINES, native_engine
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.benchmarks.machine import hardware, versions
-from seg_perception.errors import InputError, SegPerceptionError
+from seg_perception.errors import ConfigurationError, InputError, SegPerceptionError
 from seg_perception.models import resolve
 from seg_perception.pipeline import Segmenter
 from seg_perception.sources.photographs import load_photograph
@@ -31,6 +32,9 @@ PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee')
 SLOW_ENGINES = ('compile', 'aot', 'tensorrt')
 """Compile for up to minutes: only where they are named."""
 
+Key = tuple[int, str, str]
+"""Which model, on which engine, in which precision."""
+
 _ROUNDS = 5
 _SUFFIXES = ('.jpg', '.jpeg', '.png')
 
@@ -40,7 +44,8 @@ class Row:
     """How a model did on an engine.
 
     Attributes:
-        engine: its name.
+        model: its name.
+        engine: the engine's.
         precision: as asked for.
         runs_in: the precision it says it runs in.
         agreement: share of the images' pixels with the label that the reference gives.
@@ -48,10 +53,12 @@ class Row:
         infer_ms: the model's own time: mean over the images of the quickest of several runs,
             which is what a machine busy with other work still shows.
         total_ms: the same of the whole pipeline, image to labels.
+        cpu_ms: the same in CPU time of all threads.
         speed: how many times as quick as the reference, model's own time.
         problem: why it did not run, '' where it did.
     """
 
+    model: str
     engine: str
     precision: str
     runs_in: str = ''
@@ -59,12 +66,13 @@ class Row:
     least_agreement: float = float('nan')
     infer_ms: float = float('nan')
     total_ms: float = float('nan')
+    cpu_ms: float = float('nan')
     speed: float = float('nan')
     problem: str = ''
 
 
 def measure_parity(
-    model: str,
+    models: Sequence[str],
     *,
     engines: Sequence[str] = (),
     precisions: Sequence[str] = (),
@@ -73,15 +81,16 @@ def measure_parity(
     device: str = 'auto',
     num_threads: int = 0,
 ) -> dict[str, Any]:
-    """Measures all engines and precisions against the native engine in fp32.
+    """Measures all engines and precisions against the first model's native engine in fp32.
 
     Args:
-        model: catalog name, card or file.
+        models: catalog names, cards or files; further ones are the first in other files, int8
+            exports of it for example.
         engines: their names; all that are quick to start and run the format where empty.
         precisions: theirs; fp32 and bf16, on a GPU fp16 too, where empty. Files that carry their
             own run in that alone.
         images: folder of photographs; scikit-image's where None.
-        weights: a local copy of the model's weights.
+        weights: a local copy of the first model's weights.
         device: see ``backends.RunOptions``.
         num_threads: CPU threads of the model.
 
@@ -90,47 +99,66 @@ def measure_parity(
 
     Raises:
         InputError: there are no images.
+        ConfigurationError: no model, or models of different classes.
         SegPerceptionError: the reference cannot be loaded.
     """
-    card = resolve(model)
+    if not models:
+        raise ConfigurationError('expected at least one model to compare')
+    cards = [resolve(model) for model in models]
+    for card in cards[1:]:
+        if card.classes.names != cards[0].classes.names:
+            raise ConfigurationError(
+                f'expected models of the same classes, {card.name} has others than {cards[0].name}'
+            )
     pictures = _pictures(images)
-    weights_format = card.weights.format
-    is_network = weights_format in NETWORKS
-    native = native_engine(weights_format).name
-    common: dict[str, Any] = {
-        'device': device,
-        'num_threads': num_threads,
-        'weights_path': weights,
-    }
-    reference_key: tuple[str, str] = (native, 'fp32' if is_network else 'auto')
-    reference = Segmenter(card, engine=native, precision=reference_key[1], **common)
+    first = cards[0]
+    native = native_engine(first.weights.format).name
+    common: dict[str, Any] = {'device': device, 'num_threads': num_threads}
+    reference_key: Key = (0, native, 'fp32' if first.weights.format in NETWORKS else 'auto')
+    reference = Segmenter(
+        first, engine=native, precision=reference_key[2], weights_path=weights, **common
+    )
     is_cuda = reference.device.type == 'cuda'
-    if not precisions:
+    wanted: list[Key] = []
+    for index, card in enumerate(cards):
+        weights_format = card.weights.format
         on_gpu = ('fp16',) if is_cuda else ()
-        precisions = ('fp32', 'bf16', *on_gpu) if is_network else ('auto',)
-    engines = engines or _quick_to_start(weights_format, is_cuda)
-    wanted = [(engine, precision) for engine in engines for precision in precisions]
+        own = ('fp32', 'bf16', *on_gpu) if weights_format in NETWORKS else ('auto',)
+        for engine in engines or _quick_to_start(weights_format, is_cuda):
+            wanted += [(index, engine, precision) for precision in precisions or own]
     runs = {reference_key: _Run(reference)}
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[Key, Row] = {}
     for key in wanted:
+        index, engine, precision = key
         try:
             if key not in runs:
-                runs[key] = _Run(Segmenter(card, engine=key[0], precision=key[1], **common))
+                runs[key] = _Run(
+                    Segmenter(
+                        cards[index],
+                        engine=engine,
+                        precision=precision,
+                        weights_path=None if index else weights,
+                        **common,
+                    )
+                )
         except SegPerceptionError as error:
-            rows[key] = Row(*key, problem=_short(error))
+            rows[key] = Row(cards[index].name, engine, precision, problem=_short(error))
     for turn in range(_ROUNDS):
-        for index, picture in enumerate(pictures):
+        for number, picture in enumerate(pictures):
             for key, run in list(runs.items()):
                 try:
-                    run.label(index, picture, is_first=turn == 0)
+                    run.label(number, picture, is_first=turn == 0)
                 except SegPerceptionError as error:
                     if key == reference_key:
                         raise
-                    rows[key] = Row(*key, problem=_short(error))
+                    rows[key] = Row(cards[key[0]].name, *key[1:], problem=_short(error))
                     runs.pop(key).segmenter.close()
     base = runs[reference_key]
+    for key in wanted:
+        if key not in rows:
+            rows[key] = runs[key].row(cards[key[0]].name, *key[1:], base=base)
     document = {
-        'model': card.name,
+        'model': first.name,
         'reference': {
             'engine': native,
             'precision': reference.description()['precision'],
@@ -144,7 +172,7 @@ def measure_parity(
         'hardware': hardware(),
         'versions': versions(),
         'load_average': os.getloadavg()[0],
-        'rows': [asdict(rows.get(key) or runs[key].row(*key, base)) for key in wanted],
+        'rows': [asdict(rows[key]) for key in wanted],
     }
     for run in runs.values():
         run.segmenter.close()
@@ -170,18 +198,19 @@ def to_table(document: dict[str, Any]) -> str:
     lines = [
         head,
         '',
-        '| engine | precision | labels agree | worst image | model ms | labels ms | speed |',
-        '|---|---|---|---|---|---|---|',
+        '| model | engine | precision | agreement | worst | model ms | all ms | CPU ms | speed |',
+        '|---|---|---|---|---|---|---|---|---|',
     ]
     for row in document['rows']:
+        precision = row['runs_in'] or row['precision']
+        cells = [row['model'], row['engine'], precision]
         if row['problem']:
-            lines.append(f'| {row["engine"]} | {row["precision"]} | {row["problem"]} | | | | |')
-            continue
-        lines.append(
-            f'| {row["engine"]} | {row["precision"]} | {row["agreement"]:.2%} | '
-            f'{row["least_agreement"]:.2%} | {row["infer_ms"]:.1f} | {row["total_ms"]:.1f} | '
-            f'{row["speed"]:.2f}x |'
-        )
+            cells += [row['problem'], '', '', '', '', '']
+        else:
+            cells += [f'{row["agreement"]:.2%}', f'{row["least_agreement"]:.2%}']
+            cells += [f'{row[name]:.1f}' for name in ('infer_ms', 'total_ms', 'cpu_ms')]
+            cells.append(f'{row["speed"]:.2f}x')
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -193,13 +222,17 @@ class _Run:
         self.labels_YX: dict[int, Labels] = {}
         self._infer_ms: dict[int, float] = {}
         self._total_ms: dict[int, float] = {}
+        self._cpu_ms: dict[int, float] = {}
 
     def label(self, index: int, picture: U8, *, is_first: bool) -> None:
         """Labels a picture and takes the time, the first time after a run that does not count."""
         if is_first:
             self.segmenter.segment([picture], confidence=False)
+        start_s = time.process_time()
         [result] = self.segmenter.segment([picture], confidence=False)
+        cpu_ms = (time.process_time() - start_s) * 1e3
         self.labels_YX[index] = result.labels_YX
+        self._cpu_ms[index] = min(cpu_ms, self._cpu_ms.get(index, cpu_ms))
         infer_ms, total_ms = result.timings_ms['infer'], sum(result.timings_ms.values())
         self._infer_ms[index] = min(infer_ms, self._infer_ms.get(index, infer_ms))
         self._total_ms[index] = min(total_ms, self._total_ms.get(index, total_ms))
@@ -214,10 +247,16 @@ class _Run:
         """The same of the whole pipeline."""
         return float(np.mean(list(self._total_ms.values())))
 
-    def row(self, engine: str, precision: str, base: _Run) -> Row:
+    @property
+    def cpu_ms(self) -> float:
+        """CPU time of the whole pipeline, all threads."""
+        return float(np.mean(list(self._cpu_ms.values())))
+
+    def row(self, model: str, engine: str, precision: str, *, base: _Run) -> Row:
         """The figures, against those of the reference."""
         shares = [float((self.labels_YX[i] == base.labels_YX[i]).mean()) for i in self.labels_YX]
         return Row(
+            model,
             engine,
             precision,
             runs_in=self.segmenter.description()['precision'],
@@ -225,6 +264,7 @@ class _Run:
             least_agreement=min(shares),
             infer_ms=self.infer_ms,
             total_ms=self.total_ms,
+            cpu_ms=self.cpu_ms,
             speed=base.infer_ms / self.infer_ms,
         )
 

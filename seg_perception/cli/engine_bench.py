@@ -8,8 +8,6 @@ import itertools
 import json
 from pathlib import Path
 
-from seg_perception.errors import ConfigurationError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options to the command's parser."""
@@ -17,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--parity',
         action='store_true',
-        help='compare labels and speed of all engines and precisions of --model with eager fp32',
+        help='compare labels and speed of all engines and precisions of --model with eager fp32; '
+        'further models are the same one in other files, int8 exports for example',
     )
     group.add_argument(
         '--live',
@@ -60,11 +59,8 @@ def _parity(arguments: argparse.Namespace) -> object:
     from seg_perception.benchmarks.engine_parity import measure_parity, to_table
     from seg_perception.models import DEFAULT_MODEL
 
-    [model, *more] = arguments.model
-    if more:
-        raise ConfigurationError(f'--parity: expected one --model, got {1 + len(more)}')
     document = measure_parity(
-        DEFAULT_MODEL if model == 'null' else model,
+        [DEFAULT_MODEL if model == 'null' else model for model in arguments.model],
         engines=_parts(arguments.engine),
         precisions=_parts(arguments.precision),
         images=arguments.images,

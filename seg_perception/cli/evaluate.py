@@ -28,6 +28,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument('--out', type=Path, default=Path('report'), help='folder of the report')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--engine', default='native', help='what runs the model, as of the node')
+    parser.add_argument('--precision', default='auto', help='auto, fp32, fp16, bf16 or int8')
     parser.add_argument('--weights', type=Path, help="a local copy of the model's weights")
     parser.add_argument(
         '--set',
@@ -65,7 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     log = read_log(log_path) if log_path.is_file() else []
     with (
         Segmenter(
-            arguments.model, weights_path=arguments.weights, device=arguments.device
+            arguments.model,
+            weights_path=arguments.weights,
+            device=arguments.device,
+            engine=arguments.engine,
+            precision=arguments.precision,
         ) as segmenter,
         shown_progress(not arguments.quiet) as progress,
     ):

@@ -220,6 +220,18 @@ class ModelCard:
                 dict(self.weights.key_map),
             )
 
+    def about(self) -> dict[str, str]:
+        """What is understood of the model, for people: what it is, what it gives and takes."""
+        is_decoded = self.output.kind == 'queries'
+        task = f' ({self.output.options.task})' if is_decoded else ''
+        return {
+            'model': self.name,
+            'from': self.source,
+            'family': self.summary,
+            'gives': f'{self.output.kind}{task} of {len(self.classes)} classes',
+            'input': str(self.input),
+        }
+
     @property
     def base_dir(self) -> Path:
         """The folder that a relative ``weights.uri`` starts from."""

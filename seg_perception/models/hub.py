@@ -142,6 +142,18 @@ def weights_file(uri: str) -> Path:
     return path
 
 
+def cached_file(uri: str) -> Path | None:
+    """The local path of ``hf://org/name@revision/file``; None where it is not in the cache."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    address, _, file = uri.removeprefix(SCHEME).rpartition('/')
+    repository = Repository.parse(address)
+    path = try_to_load_from_cache(repository.name, file, revision=repository.revision)
+    return Path(path) if isinstance(path, str) else None
+
+
 def shard_names(index: Path) -> list[str]:
     """The files that an index of weights in several files names.
 

@@ -98,7 +98,7 @@ def fetch_weights(
     if source.uri.startswith(hub.SCHEME):
         return _verified(hub.weights_file(source.uri), source, "the hub's file")
     if not source.is_remote:
-        return _verified(_local_path(source, Path(base_dir)), source, 'the weights of the card')
+        return _verified(local_path(source, Path(base_dir)), source, 'the weights of the card')
     target = cached_path(source, cache_dir)
     stale = ''
     if target.is_file():
@@ -123,7 +123,12 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _local_path(source: WeightsSource, base_dir: Path) -> Path:
+def local_path(source: WeightsSource, base_dir: Path) -> Path:
+    """The path that an address which is not remote means, whether anything is there or not.
+
+    Raises:
+        WeightsError: it names a package that is not there, or leaves its package.
+    """
     if not source.uri.startswith('package://'):
         return base_dir / Path(source.uri).expanduser()
     package, _, relative = source.uri.removeprefix('package://').partition('/')

@@ -49,7 +49,8 @@ class Segmenter:
     Not thread-safe: one segmenter belongs to one worker.
 
     Args:
-        model: catalog name, path of a model card, or path of a model file; or a card.
+        model: what ``models.resolve`` takes: a catalog name, ``hf:…``, ``torchvision:…``,
+            ``smp:…``, path of a model card or of a model file; or a card.
         weights_path: a local copy of the weights, instead of where the card says.
         input_size_hw: network input size instead of the card's, for more speed or more detail.
         confidence_threshold: pixels less sure than this probability get ``unlabeled_id``.
@@ -219,8 +220,8 @@ class Segmenter:
         return self._backend.device
 
     def description(self) -> Mapping[str, str]:
-        """What runs where and how, for people."""
-        return {'model': self.card.name, **self._backend.description()}
+        """What the model is understood to be, and what runs it where and how, for people."""
+        return {**self.card.about(), **self._backend.description()}
 
     def input_hw(self, source_hw: tuple[int, int]) -> tuple[int, int]:
         """Size of the model's input for images of a size."""

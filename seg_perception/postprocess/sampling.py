@@ -194,9 +194,12 @@ class GridSampler:
             (Y, X), uint8 up to 255 classes and int32 above; ties go to the lower id.
         """
         # Infinite scores (a class that is masked out) would make NaN of what lies between them.
-        logits_CHW = logits_CHW.float().nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
+        logits_CHW = logits_CHW.float()
         if self._on_cpu:
+            if not all(extreme.isfinite() for extreme in torch.aminmax(logits_CHW)):
+                logits_CHW = logits_CHW.nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
             return self._labels_by_cells(logits_CHW)
+        logits_CHW = logits_CHW.nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
         num_rows, num_columns = self.output_hw
         # All classes at all pixels may need much memory; blocks of rows bound that.
         block = max(1, _MAX_BLOCK_BYTES // (4 * logits_CHW.shape[0] * num_columns))

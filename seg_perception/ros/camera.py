@@ -158,7 +158,7 @@ class Camera:
         """Whether there is a reason to listen to the camera."""
         if self._requests:
             return True
-        return self.is_enabled and (not is_lazy or bool(self.outputs.wanted()))
+        return self.is_enabled and (not is_lazy or self.outputs.is_wanted())
 
     @property
     def is_listening(self) -> bool:
@@ -200,6 +200,8 @@ class Camera:
 
         It has to be while outputs that are made from it are listened to.
         """
+        if self.depth is None:
+            return True
         needs_depth = is_wanted and self.outputs.needs_depth(self.outputs.wanted())
         return needs_depth == bool(self._depth_subscriptions)
 

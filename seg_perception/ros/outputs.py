@@ -185,6 +185,10 @@ class CameraOutputs:
             topic for topic, (_, publisher) in self._offered.items() if _has_listener(publisher)
         )
 
+    def is_wanted(self) -> bool:
+        """Whether somebody listens to any topic now."""
+        return any(_has_listener(publisher) for _, publisher in self._offered.values())
+
     def needs_confidence(self, topics: frozenset[str]) -> bool:
         """Whether any of these topics is made from confidence."""
         return any(

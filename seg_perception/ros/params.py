@@ -89,8 +89,8 @@ class Parameters:
     )
     model: str = option(
         DEFAULT_MODEL,
-        'Catalog name, or path of a model card (.yaml) or model file '
-        '(.onnx, .tflite, .pt2, .safetensors).',
+        'Catalog name; hf:, torchvision: or smp: and a name or folder; or path of a model card '
+        '(.yaml) or model file (.onnx, .tflite, .pt2, .safetensors, .torchscript).',
         is_swapped=True,
     )
     prompts: tuple[str, ...] = option(
@@ -134,7 +134,8 @@ class Parameters:
         is_swapped=True,
     )
     trust_model_code: bool = option(
-        False, 'Load model files that can run code (.pt2); only for files you trust.'
+        False,
+        'Load model files that can run code (.pt2, TorchScript); only for files you trust.',
     )
     num_threads: int = option(
         0,

@@ -9,7 +9,6 @@ the old or the new one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from seg_perception.errors import WeightsError
+from seg_perception.models.whole_file import write_whole
 
 FORMAT_VERSION = 1
 _HEADER = 'seg_perception_checkpoint'
@@ -34,24 +34,6 @@ def save_tensors(
 
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     write_whole(path, save(plain, dict(metadata) if metadata else None))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears, or replaces another, only when complete and on the disk.
-
-    Raises:
-        WeightsError: it cannot be written.
-    """
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        with partial.open('wb') as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WeightsError(f'{path}: cannot be written: {error}') from error
 
 
 def save_checkpoint(

@@ -25,10 +25,10 @@ from seg_perception.backends.exporting import export_onnx, export_program
 from seg_perception.errors import ConfigurationError, ModelError
 from seg_perception.models import nets, resolve
 from seg_perception.models.card import ModelCard, WeightsFormat
+from seg_perception.models.card_writing import write_card
 from seg_perception.models.state_dicts import load_into, load_state_dict, rename_keys
 from seg_perception.models.weights import fetch_weights
 from seg_perception.structures import U8
-from seg_perception.training.card_file import write_card
 from seg_perception.training.checkpoint import save_tensors
 from seg_perception.training.quantisation import network_inputs, quantise_onnx
 

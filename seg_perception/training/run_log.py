@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.errors import ConfigurationError, MissingExtraError
-from seg_perception.training.checkpoint import write_whole
+from seg_perception.models.whole_file import write_whole
 
 LOG_FILE = 'log.jsonl'
 

@@ -32,10 +32,11 @@ from torch.nn import functional as F
 from seg_perception.backends import select_device
 from seg_perception.errors import ConfigurationError, SegPerceptionError
 from seg_perception.models.card import ModelCard, WeightsSource
+from seg_perception.models.card_writing import write_card
+from seg_perception.models.whole_file import write_whole
 from seg_perception.pipeline import Segmenter
 from seg_perception.training import checkpoint as files
 from seg_perception.training.augment import Augmenter
-from seg_perception.training.card_file import write_card
 from seg_perception.training.config import TrainConfig
 from seg_perception.training.datasets import (
     dataset_configs,
@@ -426,7 +427,7 @@ class _Run:
         text = json.dumps(
             {**self.config.document, 'base_dir': str(self.config.base_dir)}, indent=1
         )
-        files.write_whole(self.run_dir / 'config.json', text.encode('utf-8'))
+        write_whole(self.run_dir / 'config.json', text.encode('utf-8'))
 
     def _say_what_starts(self) -> None:
         if self.progress.is_finished:

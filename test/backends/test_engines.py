@@ -308,5 +308,6 @@ class TestOpenVino:
     ) -> None:
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+        monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: None)
         with pytest.raises(DeviceError, match='runs on the CPU'):
             load_backend(tiny[0], options=RunOptions(device='cuda', engine='openvino'))

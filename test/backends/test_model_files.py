@@ -252,6 +252,7 @@ class TestOnnx:
         card = make_card(str(export_onnx(network, EXAMPLE)))
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+        monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: None)
         monkeypatch.setattr(
             onnxruntime, 'get_available_providers', lambda: ['CPUExecutionProvider']
         )

@@ -210,6 +210,7 @@ class TestDevice:
     def test_a_device_number_too_high(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+        monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: None)
         monkeypatch.setattr(torch.cuda, 'get_device_name', lambda index: f'card {index}')
         assert select_device('auto') == torch.device('cuda', 0)
         assert select_device('cuda:1') == torch.device('cuda', 1)

@@ -36,15 +36,22 @@ def test_rows_of_the_default_model(images, tmp_path, capsys):
     assert rounded['runs_in'] == 'bf16'
     assert rounded['infer_ms'] > 0.0
     assert rounded['total_ms'] > rounded['infer_ms']
+    assert rounded['cpu_ms'] > 0.0
     assert 'expected one that runs safetensors' in rows['litert', 'fp32']['problem']
     printed = capsys.readouterr().out
-    assert '| eager | fp32 | 100.00% | 100.00% |' in printed
+    assert '| deeplabv3_mobilenetv2.voc21 | eager | fp32 | 100.00% | 100.00% |' in printed
     assert printed == to_table(document)
 
 
 def test_a_folder_without_images_is_told(tmp_path):
     with pytest.raises(InputError, match='expected images'):
-        measure_parity('deeplabv3_mobilenetv2.voc21', images=tmp_path, device='cpu')
+        measure_parity(['deeplabv3_mobilenetv2.voc21'], images=tmp_path, device='cpu')
+
+
+def test_models_of_other_classes_are_not_compared(images):
+    names = ['deeplabv3_mobilenetv2.voc21', 'deeplabv3plus_mobilenetv2.ade20k31']
+    with pytest.raises(ConfigurationError, match='same classes'):
+        measure_parity(names, images=images, device='cpu')
 
 
 def test_contenders_are_read():

@@ -51,7 +51,8 @@ def test_choices_are_those_of_the_node():
         argument.name: argument
         for argument in load('segmentation').generate_launch_description().get_launch_arguments()
     }
-    for table, name in ((Parameters, 'precision'), (CameraParameters, 'transport')):
+    listed = [(Parameters, 'precision'), (Parameters, 'engine'), (CameraParameters, 'transport')]
+    for table, name in listed:
         choices = next(c for n, _, c in rows(table) if n == name).choices
         assert choices
         assert arguments[name].choices == ['', *choices]

@@ -17,9 +17,12 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
-from seg_perception.errors import PromptError
+from seg_perception.errors import ConfigurationError, PromptError
+from seg_perception.models import DEFAULT_MODEL, resolve
 from seg_perception.ros.log import ThrottledLog
+from seg_perception.ros.model_swap import check_fits
 from seg_perception.ros.object_messages import objects_to_detections
+from seg_perception.ros.params import Parameters
 from seg_perception.ros.prompts import PromptBook, detections_to_prompts
 from seg_perception.structures import ClassTable, Frame, ObjectInstance, Objects, Prompt
 
@@ -176,3 +179,15 @@ class TestHolding:
         assert 'within the image of 64x48 px' in told.last_refusal
         # in a larger image it is inside
         assert len(book.for_frame(frame(size_hw=(48, 128)))) == 2
+
+
+class TestParametersThatFit:
+    def test_words_are_for_models_that_take_them(self):
+        with pytest.raises(ConfigurationError, match='does not take words, got cup'):
+            check_fits(resolve(DEFAULT_MODEL), Parameters(prompts=('cup',)))
+
+    def test_names_of_prompts_are_not_known_before(self):
+        card = resolve('mobile_sam')
+        check_fits(card, Parameters(mask_classes=('glue',), grasp_target='glue'))
+        with pytest.raises(ConfigurationError, match='segments what prompts point at and nothing'):
+            check_fits(card, Parameters(drivable_classes=('road',)))

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,7 +12,6 @@ from seg_perception.training.checkpoint import (
     optimizer_state,
     random_state,
     save_checkpoint,
-    write_whole,
 )
 
 
@@ -68,20 +65,6 @@ def test_random_numbers_go_on():
     first = torch.rand(3)
     load_random_state(state)
     assert torch.equal(first, torch.rand(3))
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / 'f'
-    write_whole(path, b'old')
-
-    def fail(*arguments):
-        raise OSError('disk full')
-
-    monkeypatch.setattr(os, 'replace', fail)
-    with pytest.raises(WeightsError, match='disk full'):
-        write_whole(path, b'new')
-    assert path.read_bytes() == b'old'
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_no_checkpoint_is_told(tmp_path):

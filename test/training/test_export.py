@@ -19,9 +19,9 @@ from seg_perception.errors import (
 )
 from seg_perception.models import DEFAULT_MODEL, resolve
 from seg_perception.models.card import card_from_mapping
+from seg_perception.models.card_writing import card_document
 from seg_perception.pipeline import Segmenter
 from seg_perception.training import export as module
-from seg_perception.training.card_file import card_document
 from seg_perception.training.export import compare, comparison_sizes, export
 from seg_perception.training.quantisation import read_images
 

@@ -98,10 +98,15 @@ def build(architecture: str, num_classes: int, **options: Any) -> nn.Module:
 
 def option_names(architecture: str) -> tuple[str, ...]:
     """The options that `build` takes for an architecture of `ARCHITECTURES`."""
+    return tuple(option_defaults(architecture))
+
+
+def option_defaults(architecture: str) -> dict[str, Any]:
+    """What these options are where nobody says."""
     maker = ARCHITECTURES[architecture]
     fixed = maker.keywords if isinstance(maker, partial) else {}
-    return tuple(
-        name
+    return {
+        name: parameter.default
         for name, parameter in inspect.signature(maker).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in fixed
-    )
+    }

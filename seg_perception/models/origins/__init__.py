@@ -18,6 +18,8 @@ from seg_perception.models.origins import (
     catalog_name,
     huggingface,
     model_file,
+    smp,
+    torchvision_models,
 )
 from seg_perception.models.origins.source import ModelSource
 
@@ -26,6 +28,8 @@ __all__ = ['SOURCES', 'ModelSource', 'resolve']
 SOURCES: tuple[ModelSource, ...] = (
     catalog_name.SOURCE,
     huggingface.SOURCE,
+    torchvision_models.SOURCE,
+    smp.SOURCE,
     card_file.SOURCE,
     model_file.SOURCE,
 )

@@ -7,21 +7,11 @@ brings along is never run, and of its weights only safetensors are read.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
-from seg_perception.errors import (
-    ConfigurationError,
-    ModelCardError,
-    ModelNotFoundError,
-    WeightsError,
-)
+from seg_perception.errors import ModelCardError, ModelNotFoundError, WeightsError
 from seg_perception.models.card import ModelCard, WeightsSource
 from seg_perception.models.hub import WEIGHTS_FILES, Repository
 from seg_perception.models.origins import hf_network
@@ -32,14 +22,10 @@ from seg_perception.models.origins.hf_families import (
     output_spec,
 )
 from seg_perception.models.origins.hf_input import input_spec_of
+from seg_perception.models.origins.model_folder import class_table, licence_of, read_json, slug
 from seg_perception.models.origins.source import ModelSource, after
-from seg_perception.structures import ClassTable
 
 CONFIG_FILE = 'config.json'
-UNKNOWN_LICENCE = 'not stated'
-
-_MAX_JSON_BYTES = 16 * 1024 * 1024
-_FRONT_MATTER = re.compile(r'\A---\s*\n(.*?)\n---\s*\n', re.DOTALL)
 
 
 class Files(Protocol):
@@ -123,7 +109,7 @@ def card_of(model: str) -> ModelCard:
     """
     text, _, task = model.removeprefix('hf:').partition('#')
     files, name = _locate(text)
-    config = read_json(files, CONFIG_FILE)
+    config = _read(files, CONFIG_FILE)
     family = family_of(config, f'hf:{text}')
     if family.needs_tokenizer:
         for file in TOKENIZER_FILES:
@@ -170,32 +156,19 @@ def _locate(text: str) -> tuple[Files, str]:
     return Remote(repository), repository.name
 
 
-def read_json(files: Files, name: str) -> dict[str, Any]:
-    """A JSON object of a model's files.
-
-    Raises:
-        ModelNotFoundError: there is no such file.
-        ModelCardError: it is no JSON object.
-    """
+def _read(files: Files, name: str) -> dict[str, Any]:
     path = files.file(name)
     if path is None:
         raise ModelNotFoundError(f'{files.page}: expected {name}, found none')
-    try:
-        with path.open('rb') as stream:
-            document = json.loads(stream.read(_MAX_JSON_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelCardError(f'{path}: is not valid JSON: {str(error)[:200]}') from error
-    if not isinstance(document, dict):
-        raise ModelCardError(f'{path}: expected an object, got {type(document).__name__}')
-    return document
+    return read_json(path)
 
 
 def _preprocessor(files: Files) -> dict[str, Any]:
     """What the image processor is told: a file of its own, or a part of the processor's."""
     if files.file('preprocessor_config.json') is not None:
-        return read_json(files, 'preprocessor_config.json')
+        return _read(files, 'preprocessor_config.json')
     if files.file('processor_config.json') is not None:
-        document = read_json(files, 'processor_config.json').get('image_processor')
+        document = _read(files, 'processor_config.json').get('image_processor')
         if isinstance(document, dict):
             return document
     raise ModelCardError(
@@ -203,65 +176,6 @@ def _preprocessor(files: Files) -> dict[str, Any]:
         f'found none; save it there: AutoImageProcessor.from_pretrained("BASE MODEL")'
         f'.save_pretrained("FOLDER"), with the model that this one was trained from'
     )
-
-
-def class_table(config: Mapping[str, Any], where: str) -> ClassTable:
-    """The classes that a config's ``id2label`` names; a repeated name gets its id behind it.
-
-    Raises:
-        ModelCardError: the ids have gaps, or names are missing.
-    """
-    labels = config.get('id2label')
-    if labels is None and isinstance(count := config.get('num_labels'), int):
-        labels = {str(i): f'LABEL_{i}' for i in range(count)}
-    if not isinstance(labels, dict) or not labels:
-        raise ModelCardError(
-            f'{where}: config.json: expected id2label, the names of the classes, got {labels!r}'
-        )
-    try:
-        by_id = {int(key): str(name) for key, name in labels.items()}
-    except ValueError as error:
-        raise ModelCardError(
-            f'{where}: config.json: id2label: expected ids as keys, {error}'
-        ) from error
-    if sorted(by_id) != list(range(len(labels))):
-        missing = sorted(set(range(len(labels))) - set(by_id))
-        raise ModelCardError(
-            f'{where}: config.json: id2label: expected the ids 0 to {len(labels) - 1}, '
-            f'got none for {missing[:5]}'
-        )
-    try:
-        return ClassTable(distinct_names([by_id[i] for i in range(len(by_id))]))
-    except ConfigurationError as error:
-        raise ModelCardError(f'{where}: config.json: id2label: {error}') from error
-
-
-def distinct_names(names: list[str]) -> tuple[str, ...]:
-    """The names with their id behind those that occur several times."""
-    return tuple(
-        name if names.count(name) == 1 and name else f'{name} ({i})'.lstrip()
-        for i, name in enumerate(names)
-    )
-
-
-def licence_of(readme: Path | None) -> str:
-    """What a model's README says in its front matter; ``not stated`` where it says nothing."""
-    if readme is None:
-        return UNKNOWN_LICENCE
-    match = _FRONT_MATTER.match(readme.read_text(encoding='utf-8', errors='replace'))
-    if match is None:
-        return UNKNOWN_LICENCE
-    try:
-        metadata = yaml.safe_load(match[1])
-    except yaml.YAMLError:
-        return UNKNOWN_LICENCE
-    licence = metadata.get('license') if isinstance(metadata, dict) else None
-    return str(licence) if licence else UNKNOWN_LICENCE
-
-
-def slug(name: str) -> str:
-    """A name for a card, made of a model's name or folder."""
-    return re.sub(r'[^a-z0-9_.+-]+', '_', name.lower()).strip('_.+-')[:100] or 'model'
 
 
 SOURCE = ModelSource(

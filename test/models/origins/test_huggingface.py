@@ -6,7 +6,6 @@ The models are small and random, written by the library's own ``save_pretrained`
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from seg_perception.pipeline import Segmenter
 hf = pytest.importorskip('transformers', reason='transformers (extra hf) is not installed')
 data = pytest.importorskip('skimage.data', reason='scikit-image is not installed')
 
-sys.path.insert(0, str(Path(__file__).parent))
 import tiny_transformers as tiny  # noqa: E402
 
 # Twice the size that the short side becomes for models with a crop, so that its edges lie on

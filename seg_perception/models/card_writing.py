@@ -13,7 +13,7 @@ from seg_perception.models.card import ModelCard, WeightsFormat, WeightsSource, 
 from seg_perception.models.origins.card_file import CARD_FILE
 from seg_perception.models.output_spec import OPTIONS_BY_KIND
 from seg_perception.models.weights import sha256_of
-from seg_perception.training.checkpoint import write_whole
+from seg_perception.models.whole_file import write_whole
 
 
 def card_document(card: ModelCard) -> dict[str, Any]:
@@ -37,6 +37,13 @@ def card_document(card: ModelCard) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value not in ({}, [])}
 
 
+def card_text(card: ModelCard) -> str:
+    """A card as YAML."""
+    return yaml.dump(
+        card_document(card), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=95
+    )
+
+
 def write_card(card: ModelCard, weights_path: Path, weights_format: WeightsFormat) -> ModelCard:
     """Writes ``card.yaml`` beside a weights file, with its hash and size, and reads it back.
 
@@ -50,10 +57,8 @@ def write_card(card: ModelCard, weights_path: Path, weights_format: WeightsForma
         size_bytes=weights_path.stat().st_size,
         format=weights_format,
     )
-    document = card_document(dataclasses.replace(card, weights=weights))
-    text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=95)
     path = weights_path.parent / CARD_FILE
-    write_whole(path, text.encode('utf-8'))
+    write_whole(path, card_text(dataclasses.replace(card, weights=weights)).encode('utf-8'))
     return load_card(path)
 
 
