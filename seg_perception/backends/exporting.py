@@ -5,6 +5,7 @@ B batch, H/W network input.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from pathlib import Path
@@ -89,7 +90,7 @@ def export_onnx(
     """
     for library in ('onnx', 'onnxscript'):
         try:
-            __import__(library)
+            importlib.import_module(library)
         except ImportError as error:
             raise MissingExtraError(
                 library, 'onnx', 'make .onnx files of torch networks'

@@ -71,12 +71,12 @@ def kept(ledger, wrong=()):
 def test_growth_is_judged_after_warm_up_and_only_where_there_is_enough_to_judge():
     assert growth([]) == 0.0
     assert growth([1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 5.0, 7.0]) == 5.0
-    leaking = ledger_with([100.0 + i for i in range(100)])
+    leaking = ledger_with([100.0 + i for i in range(400)])
     assert kept(leaking)['rss_mib_growth'] is False
     assert growth([3.0, 1.0, 9.0, 9.0, 9.0, 9.0, 4.0, 9.0], min) == 3.0
-    busy = ledger_with([100.0 + 200 * (i % 3 > 0) for i in range(100)])
+    busy = ledger_with([100.0 + 200 * (i % 3 > 0) for i in range(400)])
     assert kept(busy)['rss_mib_growth'] is True
-    warming_up = ledger_with([100.0 + 5 * min(i, 20) for i in range(100)])
+    warming_up = ledger_with([100.0 + 5 * min(i, 80) for i in range(400)])
     assert kept(warming_up)['rss_mib_growth'] is True
     assert kept(ledger_with([100.0, 300.0]))['rss_mib_growth'] is None
 

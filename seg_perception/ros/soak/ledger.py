@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 MAX_RSS_GROWTH_MIB = 10.0
-MIN_SAMPLES = 24
+MIN_SAMPLES = 100
 """Fewer samples after warm-up say nothing about growth: it is then shown and not judged."""
 WARM_UP_SHARE = 0.25
 _MAX_PROBLEMS = 50
