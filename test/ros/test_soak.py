@@ -103,6 +103,7 @@ def test_a_short_soak_passes(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     document = json.loads(report.read_text())
     assert document['is_passed']
+    assert sum(document['steps'].values()) >= 3
     assert document['labels'] > 10
     assert document['accounts'] > 50
     for totals in document['frames'].values():

@@ -28,7 +28,8 @@ def run_soak(
     """Soaks a node and says how it was; an interrupt ends it early, with a report.
 
     Args:
-        minutes: how long; the step under way is finished.
+        minutes: how long, once the node has started and shown everything; the step under way is
+            finished.
         seed: the same one, the same steps.
         domain_id: ROS domain; None for a private one.
         log_dir: folder for the processes' messages; None for none.
@@ -74,8 +75,9 @@ def _soak(stage: Any, ledger: Ledger, seconds: float, seed: int) -> None:
     stage.become_calm('start')
     see_everything_once(stage)
     stage.become_calm('everything once')
+    end_s = ledger.elapsed_s + seconds
     for name, rng in plan(seed):
-        if ledger.elapsed_s > seconds:
+        if ledger.elapsed_s > end_s:
             return
         ledger.steps[name] += 1
         try:
