@@ -17,12 +17,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from seg_perception.backends import ENGINES, native_engine
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.benchmarks.machine import hardware, versions
 from seg_perception.errors import ConfigurationError, InputError, SegPerceptionError
-from seg_perception.models import resolve
+from seg_perception.models import ModelCard, resolve
 from seg_perception.pipeline import Segmenter
 from seg_perception.sources.photographs import load_photograph
 from seg_perception.structures import U8, Labels
@@ -118,31 +119,26 @@ def measure_parity(
     reference = Segmenter(
         first, engine=native, precision=reference_key[2], weights_path=weights, **common
     )
-    is_cuda = reference.device.type == 'cuda'
-    wanted: list[Key] = []
-    for index, card in enumerate(cards):
-        weights_format = card.weights.format
-        on_gpu = ('fp16',) if is_cuda else ()
-        own = ('fp32', 'bf16', *on_gpu) if weights_format in NETWORKS else ('auto',)
-        for engine in engines or _quick_to_start(weights_format, is_cuda):
-            wanted += [(index, engine, precision) for precision in precisions or own]
+    wanted = [
+        (index, engine, precision)
+        for index, card in enumerate(cards)
+        for engine, precision in _combinations(card, reference.device, engines, precisions)
+    ]
     runs = {reference_key: _Run(reference)}
     rows: dict[Key, Row] = {}
+
+    def give_up(key: Key, error: Exception) -> None:
+        rows[key] = Row(cards[key[0]].name, *key[1:], problem=_short(error))
+
     for key in wanted:
         index, engine, precision = key
+        options = {**common, 'engine': engine, 'precision': precision}
         try:
             if key not in runs:
-                runs[key] = _Run(
-                    Segmenter(
-                        cards[index],
-                        engine=engine,
-                        precision=precision,
-                        weights_path=None if index else weights,
-                        **common,
-                    )
-                )
+                path = None if index else weights
+                runs[key] = _Run(Segmenter(cards[index], weights_path=path, **options))
         except SegPerceptionError as error:
-            rows[key] = Row(cards[index].name, engine, precision, problem=_short(error))
+            give_up(key, error)
     for turn in range(_ROUNDS):
         for number, picture in enumerate(pictures):
             for key, run in list(runs.items()):
@@ -151,7 +147,7 @@ def measure_parity(
                 except SegPerceptionError as error:
                     if key == reference_key:
                         raise
-                    rows[key] = Row(cards[key[0]].name, *key[1:], problem=_short(error))
+                    give_up(key, error)
                     runs.pop(key).segmenter.close()
     base = runs[reference_key]
     for key in wanted:
@@ -179,10 +175,19 @@ def measure_parity(
     return document
 
 
-def _quick_to_start(weights_format: str, is_cuda: bool) -> list[str]:
-    """The engines that run a format on a device and compile nothing for minutes."""
+def _combinations(
+    card: ModelCard, device: torch.device, engines: Sequence[str], precisions: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Engines and precisions to measure of a model: those given, else all that make sense."""
+    is_cuda, weights_format = device.type == 'cuda', card.weights.format
+    # slow to start, or not for this device
     unfit = {*SLOW_ENGINES, *(['openvino', 'litert'] if is_cuda else ['cuda_graph'])}
-    return [name for name, e in ENGINES.items() if name not in unfit and e.runs(weights_format)]
+    engines = engines or [
+        name for name, e in ENGINES.items() if name not in unfit and e.runs(weights_format)
+    ]
+    on_gpu = ('fp16',) if is_cuda else ()
+    own = ('fp32', 'bf16', *on_gpu) if weights_format in NETWORKS else ('auto',)
+    return [(engine, precision) for engine in engines for precision in precisions or own]
 
 
 def to_table(document: dict[str, Any]) -> str:
