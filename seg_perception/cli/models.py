@@ -89,9 +89,19 @@ def _add_import_parser(commands: Any) -> None:
         '--classes', metavar='FILE|NAMES', help='a file, one name a line; a,b,c; or "numbered"'
     )
     parser.add_argument(
-        '--preprocessing', help='what images were scaled to: imagenet, 0..1, -1..1 or 0..255'
+        '--preprocessing',
+        choices=['imagenet', 'unit', 'signed', 'raw'],
+        help='what training scaled images to: by the mean and std of ImageNet, to 0..1, to '
+        '-1..1, or not at all (0..255)',
     )
-    parser.add_argument('--mean', nargs=3, type=float, metavar=('R', 'G', 'B'), dest='mean_rgb')
+    parser.add_argument(
+        '--mean',
+        nargs=3,
+        type=float,
+        metavar=('R', 'G', 'B'),
+        dest='mean_rgb',
+        help='instead, with --std, for pixels of 0 to 255',
+    )
     parser.add_argument('--std', nargs=3, type=float, metavar=('R', 'G', 'B'), dest='std_rgb')
     parser.add_argument(
         '--size', nargs=2, type=int, metavar=('WIDTH', 'HEIGHT'), dest='size_wh', help='pixels'

@@ -26,11 +26,12 @@ NUMBERED = 'numbered'
 
 PREPROCESSING: dict[str, tuple[Triple, Triple]] = {
     'imagenet': ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    '0..1': ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
-    '-1..1': ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
-    '0..255': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    'unit': ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    'signed': ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    'raw': ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-"""Mean and std by what networks are commonly fed."""
+"""Mean and std by what networks are commonly fed: the statistics of ImageNet, 0 to 1, -1 to 1, or
+pixels as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def open_questions(finding: Finding, answers: Answers) -> list[Question]:
         questions.append(
             Question(
                 f'--preprocessing {"|".join(PREPROCESSING)}, or --mean R G B --std R G B',
-                f'what its images were scaled to in training ({", ".join(PREPROCESSING)})',
+                'what its images were scaled to in training: imagenet (its mean and std), unit '
+                '(0 to 1), signed (-1 to 1) or raw (0 to 255)',
                 lambda a, text: dataclasses.replace(a, preprocessing=text),
             )
         )
@@ -173,7 +175,7 @@ def make_card(finding: Finding, answers: Answers) -> ModelCard:
             sha256=sha256_of(finding.path),
             size_bytes=finding.path.stat().st_size,
             format=cast(WeightsFormat, finding.weights_format),
-            key_map={match.prefix: ''} if match and match.prefix else {},
+            key_map=match.key_map if match else {},
             drop_prefixes=match.drop_prefixes if match else (),
         ),
         input=InputSpec(

@@ -16,10 +16,11 @@ from seg_perception.models.card import FORMAT_BY_SUFFIX, ModelCard, WeightsSourc
 from seg_perception.models.graph_facts import GraphFacts, format_of_file, read_graph_facts
 from seg_perception.models.input_spec import InputSpec
 from seg_perception.models.origins import SOURCES
+from seg_perception.models.origins.model_file import known_card
 from seg_perception.models.output_spec import OutputSpec
 from seg_perception.models.state_dicts import load_state_dict
 from seg_perception.structures import ClassTable
-from seg_perception.zoo.matching import Match, match_architecture
+from seg_perception.zoo.matching import Match, hidden_options, match_architecture
 
 Triple = tuple[float, float, float]
 
@@ -83,6 +84,9 @@ def inspect_model(path: Path) -> Finding:
             f'transformers or smp model, found {found}'
         )
     weights_format = format_of_file(path)
+    if (known := known_card(path, weights_format)) is not None:
+        remark = f'is {known.name} of the catalog'
+        return Finding(path, weights_format, card=known, remarks=(remark,))
     if weights_format in ('onnx', 'tflite'):
         return _graph(path, weights_format)
     if weights_format in CODE_FORMATS:
@@ -91,13 +95,19 @@ def inspect_model(path: Path) -> Finding:
     state = load_state_dict(path, weights_format)
     match = match_architecture({k: tuple(t.shape) for k, t in state.items()}, path.name)
     options = ''.join(f', {k} {v}' for k, v in match.options.items())
+    remarks = [f'{len(state)} tensors of {match.architecture}{options}']
+    if hidden := hidden_options(match.architecture):
+        remarks.append(
+            f'{", ".join(hidden)}: not in the tensors, taken as by default; if it was trained '
+            f'otherwise, write them under architecture_options in the card'
+        )
     return Finding(
         path,
         weights_format,
         num_channels=match.num_classes,
         kind='logits',
         match=match,
-        remarks=(f'{len(state)} tensors of {match.architecture}{options}',),
+        remarks=tuple(remarks),
     )
 
 

@@ -10,14 +10,18 @@ from typing import Any
 
 import torch
 
-from seg_perception.errors import WeightsError
-from seg_perception.models import nets
+from seg_perception.errors import ModelCardError, WeightsError
+from seg_perception.models import load_card, nets
+from seg_perception.models.card import WeightsSource
+from seg_perception.models.catalog import card_paths
+from seg_perception.models.state_dicts import rename_keys
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 # Numbers of classes to build networks with: a dimension in which they differ counts classes.
 _PROBES = (7, 11)
 _MAX_STAGES = 6
+_SHOWN = ('folded', 'batch_norm', 'base_channels', 'num_stages', 'in_channels', 'aux', 'dropout')
 _LEFT_OUT = ('aux_classifier.', 'auxlayer.', 'criterion.', 'loss.', 'optimizer.')
 
 
@@ -29,15 +33,20 @@ class Match:
         architecture: a name of ``models.nets.ARCHITECTURES``.
         options: of it; only those that the tensors show and that are not the default.
         num_classes: of the tensors.
-        prefix: what stands before all names in the file.
+        key_map: beginnings of names in the file, and what they are in the network.
         drop_prefixes: beginnings of names that the network does not have.
     """
 
     architecture: str
     num_classes: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    prefix: str = ''
+    key_map: Mapping[str, str] = field(default_factory=dict)
     drop_prefixes: tuple[str, ...] = ()
+
+
+def hidden_options(architecture: str) -> list[str]:
+    """Options that change what a network does and do not show in its tensors."""
+    return [name for name in nets.option_names(architecture) if name not in _SHOWN]
 
 
 def match_architecture(shapes: Shapes, origin: str) -> Match:
@@ -55,15 +64,15 @@ def match_architecture(shapes: Shapes, origin: str) -> Match:
     for architecture in nets.ARCHITECTURES:
         for options in _options(architecture, shapes):
             wanted, class_axes = _shapes(architecture, tuple(sorted(options.items())))
-            for prefix in _prefixes(shapes):
-                found = {n[len(prefix) :]: s for n, s in shapes.items() if n.startswith(prefix)}
-                outside = [n for n in shapes if not n.startswith(prefix)]
-                extra = [prefix + n for n in found if n not in wanted] + outside
-                drop = _prefixes_of(extra, prefix)
-                share, lacking = _compare(found, wanted, class_axes)
+            for key_map in [*_unwrapping(shapes), *_published_key_maps(architecture)]:
+                found, outside = _renamed(shapes, key_map)
+                extra = [k for k, n in found.items() if n not in wanted] + outside
+                drop = _prefixes_of(extra)
+                present = {name: shapes[key] for key, name in found.items()}
+                share, lacking = _compare(present, wanted, class_axes)
                 if share == 1.0 and all(name.startswith(drop) for name in extra):
                     name, axis = next(iter(class_axes.items()))
-                    return Match(architecture, found[name][axis], options, prefix, drop)
+                    return Match(architecture, present[name][axis], options, key_map, drop)
                 why = f'wants {lacking}' if lacking else f'has no {extra[0]}'
                 nearest = max(nearest, (share, f'{architecture}: it {why}'))
     raise WeightsError(
@@ -113,8 +122,8 @@ def _shapes(
     return shapes, axes
 
 
-def _prefixes(shapes: Shapes) -> list[str]:
-    """What may stand before all names: what wrappers such as DataParallel put there."""
+def _unwrapping(shapes: Shapes) -> list[dict[str, str]]:
+    """Key maps that take off what wrappers such as DataParallel put before all names."""
     prefixes, rest = [''], list(shapes)
     while rest and all('.' in name for name in rest):
         [*heads] = {name.partition('.')[0] for name in rest}
@@ -123,13 +132,49 @@ def _prefixes(shapes: Shapes) -> list[str]:
         prefixes.append(f'{prefixes[-1]}{heads[0]}.')
         rest = [name.partition('.')[2] for name in rest]
     # Others write more beside the network: a loss, an optimiser.
-    return prefixes + [p for p in ('model.', 'module.', 'net.', 'network.') if p not in prefixes]
+    prefixes += [p for p in ('model.', 'module.', 'net.', 'network.') if p not in prefixes]
+    return [{prefix: ''} if prefix else {} for prefix in prefixes]
 
 
-def _prefixes_of(names: list[str], prefix: str) -> tuple[str, ...]:
+@cache
+def _published_key_maps(architecture: str) -> tuple[dict[str, str], ...]:
+    """How the catalog's models of a network name their tensors, where not as the network does."""
+    maps = []
+    for path in card_paths().values():
+        try:
+            card = load_card(path)
+        except ModelCardError:
+            continue
+        key_map = dict(card.weights.key_map)
+        if card.architecture == architecture and key_map and key_map not in maps:
+            maps.append(key_map)
+    return tuple(maps)
+
+
+def _renamed(shapes: Shapes, key_map: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Names in the network by name in the file, and the names that the map leaves out."""
+    if not key_map:
+        return {name: name for name in shapes}, []
+    source = WeightsSource('w.pth', key_map=key_map)
+    inside = [name for name in shapes if name.startswith(tuple(key_map))]
+    # A wrapper stands before all of the network; other maps leave the rest as it is.
+    outside = [n for n in shapes if n not in inside] if list(key_map.values()) == [''] else []
+    kept = [name for name in shapes if name not in outside]
+    try:
+        renamed = rename_keys({name: name for name in kept}, source)  # type: ignore[misc]
+    except WeightsError:
+        return {}, list(shapes)
+    return {str(key): name for name, key in renamed.items()}, outside
+
+
+def _prefixes_of(names: list[str]) -> tuple[str, ...]:
     """Beginnings of what is written beside a network and not needed to run it."""
-    known = [start + name for start in {'', prefix} for name in _LEFT_OUT]
-    return tuple(sorted(p for p in known if any(name.startswith(p) for name in names)))
+    drop = set()
+    for name in names:
+        for start in _LEFT_OUT:
+            if name.startswith(start) or f'.{start}' in name:
+                drop.add(name[: name.index(start) + len(start)])
+    return tuple(sorted(drop))
 
 
 def _compare(found: Shapes, wanted: Shapes, class_axes: Mapping[str, int]) -> tuple[float, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from photographs import astronaut
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_models import write_model
 
 from seg_perception import Segmenter
@@ -217,6 +217,32 @@ def test_a_quantised_tflite_file_needs_only_names(capsys, tmp_path):
     np.testing.assert_allclose(card.input.std_rgb, known.input.std_rgb, rtol=0.01)
 
 
+def test_files_that_the_catalog_knows(capsys, tmp_path):
+    """As they are they need nothing; with other numbers in them their names still tell."""
+    source = WEIGHTS / 'ade20k31/deeplabv3plus_mobilenetv2.safetensors'
+    if not source.is_file():
+        pytest.skip(f'needs {source.name} of shared/data beside the checkout')
+    known = resolve('deeplabv3plus_mobilenetv2.ade20k31')
+    (tmp_path / 'same.safetensors').write_bytes(source.read_bytes())
+    code, _, err = run(capsys, 'import', tmp_path / 'same.safetensors')
+    assert code == 0, err
+    assert 'is deeplabv3plus_mobilenetv2.ade20k31 of the catalog' in err
+    assert resolve(tmp_path / 'same.safetensors').input == known.input
+    state = load_file(source)
+    state['logits.c.bias'] += 1
+    save_file(state, tmp_path / 'tuned.safetensors')
+    code, _, err = run(
+        capsys,
+        *import_args(tmp_path / 'tuned.safetensors', '--size', 64, 64),
+        *('--classes', source.parent / 'classes.txt'),
+    )
+    assert code == 0, err
+    card = resolve(tmp_path / 'tuned.safetensors')
+    assert card.architecture == known.architecture
+    assert card.weights.key_map == known.weights.key_map
+    assert card.classes.names == known.classes.names
+
+
 def test_a_folder_of_transformers_needs_no_answers(capsys, tmp_path):
     hf = pytest.importorskip('transformers', reason="transformers (extra 'hf') is not installed")
     config = hf.SegformerConfig(
@@ -250,7 +276,7 @@ def test_questions_are_asked_at_a_terminal(tmp_path, cache):
         text=True,
     )
     os.close(slave)
-    for answer in ('floor,wall', '-1..1', '64 48', 'MIT'):
+    for answer in ('floor,wall', 'signed', '64 48', 'MIT'):
         os.write(terminal, f'{answer}\n'.encode())
     out, _ = process.communicate(timeout=120)
     os.close(terminal)

@@ -20,7 +20,7 @@ def shapes(architecture, num_classes, **options):
 def test_every_network_is_recognised(architecture):
     match = match_architecture(shapes(architecture, 5), 'w.pth')
     assert (match.architecture, match.num_classes) == (architecture, 5)
-    assert (match.options, match.prefix, match.drop_prefixes) == ({}, '', ())
+    assert (match.options, match.key_map, match.drop_prefixes) == ({}, {}, ())
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def test_wrappers_and_what_lies_beside_the_network():
     wrapped = {f'module.model.{k}': v for k, v in shapes('fcn_resnet50', 21, aux=True).items()}
     match = match_architecture(wrapped, 'w.pth')
     assert (match.architecture, match.num_classes) == ('fcn_resnet50', 21)
-    assert match.prefix == 'module.model.'
+    assert match.key_map == {'module.model.': ''}
     assert match.drop_prefixes == ('module.model.aux_classifier.',)
     lightning = {f'model.{k}': v for k, v in shapes('unet', 4).items()}
     match = match_architecture({**lightning, 'criterion.weight': (4,)}, 'w.ckpt')
-    assert (match.prefix, match.drop_prefixes) == ('model.', ('criterion.',))
+    assert (match.key_map, match.drop_prefixes) == ({'model.': ''}, ('criterion.',))
 
 
 def test_another_network_is_told_from_the_nearest():

@@ -43,17 +43,18 @@ def card_of(model: str) -> ModelCard:
     facts = read_graph_facts(path, weights_format)
     if facts.card is not None:
         return _with_file(facts.card, path, weights_format)
-    if (known := _known_by_hash(path, weights_format)) is not None:
-        return _with_file(known, path, weights_format)
+    if (known := known_card(path, weights_format)) is not None:
+        return known
     if facts.inspected is not None:
         return facts.inspected
     raise ModelCardError(
         f'{path}: expected a model card at {beside}, found none; nothing in the file says '
-        f'{facts.unknown}. Write it, replacing each ???:\n\n{facts.template(path, weights_format)}'
+        f'{facts.unknown}. Make it with "seg-perception models import {path.name}", or write it, '
+        f'replacing each ???:\n\n{facts.template(path, weights_format)}'
     )
 
 
-def _known_by_hash(path: Path, weights_format: str) -> ModelCard | None:
+def known_card(path: Path, weights_format: str) -> ModelCard | None:
     """The catalog's card for exactly this file, under whatever name it lies here."""
     digest = ''
     for card_path in card_paths().values():
@@ -61,7 +62,7 @@ def _known_by_hash(path: Path, weights_format: str) -> ModelCard | None:
         if card.weights.format == weights_format and card.weights.sha256:
             digest = digest or sha256_of(path)
             if card.weights.sha256 == digest:
-                return card
+                return _with_file(card, path, weights_format)
     return None
 
 
