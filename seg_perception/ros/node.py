@@ -39,7 +39,7 @@ from seg_perception.ros.supervision import Supervisor
 from seg_perception.ros.transitions import answer_impossible_transitions, logged
 from seg_perception.ros.worker import SegmentationWorker
 
-LISTEN_PERIOD_S = 0.1
+LISTEN_PERIOD_S = 0.25
 """How often the node looks whether somebody listens to its outputs."""
 SEGMENT_TIMEOUT_S = 10.0
 """How long ``~/segment`` waits for a frame."""
