@@ -46,6 +46,8 @@ Precision = Literal['auto', 'fp32', 'bf16', 'fp16']
 OptimizerName = Literal['adamw', 'sgd']
 
 _MAX_BYTES = 1024 * 1024
+_LARGEST = 1e18
+"""Beyond any number that means something here; leaves out what no float can hold."""
 _EXPONENT = re.compile(r'[-+]?\d+(\.\d*)?[eE][-+]?\d+')
 _Section = TypeVar('_Section')
 
@@ -54,9 +56,10 @@ def _fail(name: str, expected: str, actual: object) -> NoReturn:
     raise ConfigurationError(f'{name}: expected {expected}, got {actual!r}')
 
 
-def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        bound = f'{low:g} or more' if high == math.inf else f'{low:g} to {high:g}'
+def _check_range(name: str, value: float, low: float, high: float = _LARGEST) -> None:
+    if not low <= value <= high:
+        is_open = high == _LARGEST and value < high
+        bound = f'{low:g} or more' if is_open else f'{low:g} to {high:g}'
         _fail(name, bound, value)
 
 

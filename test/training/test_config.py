@@ -38,6 +38,7 @@ def test_a_whole_configuration_is_read(document):
         ('optimizer', 'lr', float('nan'), r'optimizer\.lr: expected a positive number'),
         ('optimizer', 'name', 'adamm', r"optimizer\.name: expected .*'adamw'\?"),
         ('training', 'epochs', 0, r'training\.epochs: expected 1 or more, got 0'),
+        ('training', 'batch_size', 10**400, r'training\.batch_size: expected 1 to 1e\+18'),
         ('training', 'epochs', None, r'training\.epochs: expected a value'),
         ('training', 'freeze_norm', 'yes', r'training\.freeze_norm: expected true or false'),
         ('augmentation', 'scale', [2.0, 1.0], r'augmentation\.scale: expected \[low, high\]'),
