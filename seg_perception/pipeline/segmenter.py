@@ -35,6 +35,8 @@ from seg_perception.pipeline.network_input import input_spec, make_preprocessor
 from seg_perception.pipeline.pending import PendingSegmentations
 from seg_perception.structures import ClassTable, Frame, Prompt, Segmentation
 
+_SLOW_TO_NEW_SIZES = ('compile', 'aot', 'tensorrt', 'openvino')
+"""Engines that build something for every size of input."""
 _SCALED_MULTIPLE = 32
 """Sides of inputs made smaller are multiples of this: the stride of most networks."""
 
@@ -93,10 +95,11 @@ class Segmenter:
         self.confidence_threshold = confidence_threshold
         options = RunOptions(**run_options)
         self._num_threads = options.num_threads
-        self._is_compiled = options.engine == 'compile'
         if options.num_threads:
             cv2.setNumThreads(options.num_threads)
         self._backend = load_backend(card, weights_path, options)
+        engine = self._backend.description().get('engine')
+        self._is_compiled = engine in _SLOW_TO_NEW_SIZES
         kind = card.output.kind
         self._prompted = cast(PromptedBackend, self._backend) if kind == 'prompts' else None
         self._worded = cast(WordedBackend, self._backend) if kind == 'words' else None
