@@ -170,8 +170,9 @@ class ResilientSegmenter:
 
     @confidence_threshold.setter
     def confidence_threshold(self, threshold: float) -> None:
-        self._seen.confidence_threshold = threshold
+        # In this order, a model that is loaded anew meanwhile gets it too.
         self._threshold = threshold
+        self._seen.confidence_threshold = threshold
 
     @property
     def can_scale_input(self) -> bool:
@@ -316,7 +317,6 @@ class ResilientSegmenter:
                 return self._model
         try:
             model = self._load()
-            model.confidence_threshold = self._threshold
             model.scale_input(self._scale)
             if self._words is not None:
                 model.use_words(model.prepare_words(self._words))
@@ -332,6 +332,7 @@ class ResilientSegmenter:
         with self._lock:
             if generation == self._generation and self._lost is None:
                 self._model = self._seen = model
+                model.confidence_threshold = self._threshold
                 self._description = dict(model.description())
                 self._num_reloads += 1
                 return model

@@ -281,9 +281,10 @@ class Camera:
             )
 
         def track(objects: Objects) -> Objects:
-            if self._associator is None:
+            associator = self._associator  # another thread may forget it
+            if associator is None:
                 return objects
-            return self._associator.update(objects, frame.stamp_ns)
+            return associator.update(objects, frame.stamp_ns)
 
         def find_pose() -> F64 | None:
             mount = parameters.camera[self.name].mount_xyz_rpy

@@ -88,10 +88,11 @@ class ModelSwap:
         self._transforms = transforms
         self._lock = threading.Lock()
         self._wanted = self._committed = settings
+        self._next: ResilientSegmenter | None = None  # runs once all exchanges are made
         self._load: ModelLoad | None = None
         self._turn = threading.Lock()
         self._prompts = PromptTopics(node, cameras)
-        self._num_exchanges = 0
+        self._exchanges: set[object] = set()  # committed, and not made yet
         self._retired: list[ResilientSegmenter] = []
         self._outcome = ''
         self._progress = node.create_guard_condition(self._advance)
@@ -107,7 +108,7 @@ class ModelSwap:
         self.failure = self._outcome = ''
         card = resolve(settings.model)
         check_fits(card, settings)
-        self.segmenter = load_model(settings, card, self._report)
+        self.segmenter = self._next = load_model(settings, card, self._report)
 
     def make_outputs(self, camera: str, namespace: str) -> CameraOutputs:
         """The publishers of a camera for the model that runs.
@@ -132,7 +133,9 @@ class ModelSwap:
         self._load = None
         if self.segmenter is not None:
             self._retired.append(self.segmenter)
-        self.segmenter = None
+        self.segmenter = self._next = None
+        with self._lock:
+            self._exchanges.clear()  # an abandoned worker leaves some, and may yet come to them
         self._free_retired()
 
     def change(self, changes: Mapping[str, Any]) -> None:
@@ -146,11 +149,11 @@ class ModelSwap:
                 classes that the parameters name; nothing is changed then.
         """
         wanted = params_values.changed(self._wanted, changes, is_loaded=self.segmenter is not None)
-        if self.segmenter is None:
+        if self.segmenter is None or self._next is None:
             self.settings = self._wanted = self._committed = wanted
             return
         load = self._find_load(wanted)
-        card = self.segmenter.card if load is None else load.card
+        card = self._next.card if load is None else load.card
         try:
             if card is not None:
                 self._check(card, wanted)
@@ -229,7 +232,7 @@ class ModelSwap:
                 self._give_up(load, error)
             else:
                 self._accept(load, segmenter)
-        if self._num_exchanges:
+        if self._exchanges:
             return
         for camera in self._cameras.values():
             camera.outputs.tidy()
@@ -256,7 +259,7 @@ class ModelSwap:
 
         Args:
             segmenter: the new model; None where only outputs change.
-            card: its card, or that of the one that runs.
+            card: its card, or that of the one that runs by then.
             wanted: the parameters from then on.
 
         Raises:
@@ -270,18 +273,23 @@ class ModelSwap:
         classes = model_classes(card, wanted)
         vocabulary = None
         if card.output.kind == 'words':
-            takes_words = segmenter or self.segmenter
+            takes_words = segmenter or self._next
             assert takes_words is not None
             vocabulary = takes_words.prepare_words(classes.names[1:])
         if wanted.needs_tf:
             self._transforms.open()
         self._committed = wanted
+        goes_on = self._next = segmenter or self._next
+        assert goes_on is not None
+        pending = object()
         with self._lock:
-            self._num_exchanges += 1
+            self._exchanges.add(pending)
 
         def exchange() -> ResilientSegmenter:
             now_ns = int(self._node.get_clock().now().nanoseconds)
             with self._lock:
+                if pending not in self._exchanges:
+                    return goes_on  # nobody wants it any more
                 self.settings = settings = with_swapped(self.settings, wanted)
                 if segmenter is not None:
                     if segmenter.has_confidence:
@@ -289,8 +297,6 @@ class ModelSwap:
                     assert self.segmenter is not None
                     self._retired.append(self.segmenter)
                     self.segmenter = segmenter
-                assert self.segmenter is not None
-                goes_on = self.segmenter
                 if vocabulary is not None:
                     goes_on.use_words(vocabulary)
             try:
@@ -302,7 +308,7 @@ class ModelSwap:
                         camera.forget_objects()
             finally:
                 with self._lock:
-                    self._num_exchanges -= 1
+                    self._exchanges.discard(pending)
                 self._notify()
             return goes_on
 

@@ -1,7 +1,8 @@
 """Publishes and takes serialised messages without rclpy's copies of them.
 
 rclpy takes and hands out such messages as ``bytes``, one copy and one allocation more each way,
-and holds the interpreter's lock meanwhile. These functions call what rclpy itself calls.
+and holds the interpreter's lock meanwhile. These functions call what rclpy itself calls; where
+that cannot be found, they leave it to rclpy.
 
 Sources: rcl/publisher.h, rcl/subscription.h, rcutils/types/uint8_array.h, rcutils/allocator.h,
 the same from Humble to Kilted.
@@ -13,6 +14,7 @@ import ctypes
 from typing import Any
 
 import numpy as np
+from rclpy.logging import get_logger
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 
@@ -38,15 +40,41 @@ class _ByteArray(ctypes.Structure):
     ]
 
 
-# rclpy has loaded both.
-_rcutils = ctypes.CDLL('librcutils.so')
-_rcl = ctypes.CDLL('librcl.so')
-_rcutils.rcutils_get_default_allocator.restype = _Allocator
-_publish = _rcl.rcl_publish_serialized_message
-_publish.argtypes = [ctypes.c_void_p, ctypes.POINTER(_ByteArray), ctypes.c_void_p]
-_take = _rcl.rcl_take_serialized_message
-_take.argtypes = [ctypes.c_void_p, ctypes.POINTER(_ByteArray), ctypes.c_void_p, ctypes.c_void_p]
+class _Rcl:
+    """The functions of rcl and rcutils, which rclpy has loaded.
 
+    Raises:
+        OSError: there are no libraries of these names.
+        AttributeError: they lack a function.
+    """
+
+    def __init__(self) -> None:
+        array, pointer = ctypes.POINTER(_ByteArray), ctypes.c_void_p
+        rcutils, rcl = ctypes.CDLL('librcutils.so'), ctypes.CDLL('librcl.so')
+        self.default_allocator = rcutils.rcutils_get_default_allocator
+        self.default_allocator.argtypes = []
+        self.default_allocator.restype = _Allocator
+        self.free = rcutils.rcutils_uint8_array_fini
+        self.free.argtypes = [array]
+        self.reset_error = rcutils.rcutils_reset_error
+        self.reset_error.argtypes, self.reset_error.restype = [], None
+        self.publish = rcl.rcl_publish_serialized_message
+        self.publish.argtypes = [pointer, array, pointer]
+        self.take = rcl.rcl_take_serialized_message
+        self.take.argtypes = [pointer, array, pointer, pointer]
+
+
+def _find_rcl() -> _Rcl | None:
+    try:
+        return _Rcl()
+    except (OSError, AttributeError) as error:
+        get_logger('seg_perception').warning(
+            f'images are taken and published through copies, which costs time: {error}'
+        )
+        return None
+
+
+_rcl = _find_rcl()
 _OK = 0
 _NOTHING_TAKEN = 401  # RCL_RET_SUBSCRIPTION_TAKE_FAILED
 
@@ -58,10 +86,13 @@ def publish_serialized(publisher: Publisher, message: U8) -> None:
         InvalidHandle: the publisher was destroyed.
         RuntimeError: rcl could not.
     """
+    if _rcl is None:
+        publisher.publish(message.tobytes())
+        return
     array = _ByteArray(message.ctypes.data, message.nbytes, message.nbytes)
     with publisher.handle:
-        code = _publish(publisher.handle.pointer, array, None)
-    _check(code, f'publish on {publisher.topic}')
+        code = _rcl.publish(publisher.handle.pointer, array, None)
+    _check(_rcl, code, f'publish on {publisher.topic}')
 
 
 def take_serialized(subscription: Subscription) -> memoryview | None:
@@ -71,20 +102,25 @@ def take_serialized(subscription: Subscription) -> memoryview | None:
         InvalidHandle: the subscription was destroyed.
         RuntimeError: rcl could not.
     """
-    message = _Taken()
+    if _rcl is None:
+        with subscription.handle:
+            taken = subscription.handle.take_message(subscription.msg_type, True)
+        return memoryview(taken[0]) if taken is not None else None
+    message = _Taken(_rcl)
     with subscription.handle:
-        code = _take(subscription.handle.pointer, message.array, None, None)
+        code = _rcl.take(subscription.handle.pointer, message.array, None, None)
     if code == _NOTHING_TAKEN:
         return None
-    _check(code, f'take from {subscription.topic_name}')
+    _check(_rcl, code, f'take from {subscription.topic_name}')
     return message.view()
 
 
 class _Taken:
     """A message in memory of rcl's, which lives as long as what views it."""
 
-    def __init__(self) -> None:
-        self.array = _ByteArray(allocator=_rcutils.rcutils_get_default_allocator())
+    def __init__(self, rcl: _Rcl) -> None:
+        self._free = rcl.free
+        self.array = _ByteArray(allocator=rcl.default_allocator())
 
     def view(self) -> memoryview:
         """Its bytes."""
@@ -101,10 +137,10 @@ class _Taken:
 
     def __del__(self) -> None:
         if self.array.buffer:
-            _rcutils.rcutils_uint8_array_fini(ctypes.byref(self.array))
+            self._free(self.array)
 
 
-def _check(code: int, what: str) -> None:
+def _check(rcl: _Rcl, code: int, what: str) -> None:
     if code != _OK:
-        _rcutils.rcutils_reset_error()
+        rcl.reset_error()
         raise RuntimeError(f'rcl could not {what}: error {code}, see rcl/types.h')

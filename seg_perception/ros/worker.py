@@ -99,7 +99,8 @@ class SegmentationWorker(threading.Thread):
             weights = {name: group.weight for name, group in parameters.camera.items()}
             max_batch = min(self.segmenter.batch_limit or 2**31, parameters.max_batch_size)
             jobs = self._mailboxes.take(max_batch, weights, parameters.batch_wait_ms * 1e-3)
-            self._make_exchanges()
+            if not self._abandoned.is_set():  # else they are for the successor
+                self._make_exchanges()
             if not jobs:
                 if self._mailboxes.is_open:
                     continue
@@ -113,7 +114,7 @@ class SegmentationWorker(threading.Thread):
                     self._fail(self._cameras[name], job, error)
                 else:
                     tasks += [task] if task is not None else []
-            if tasks:
+            if tasks and self._hand_to_model(tasks):
                 self._segment(tasks, parameters)
 
     def exchange(self, make: Callable[[], ResilientSegmenter]) -> None:
@@ -131,7 +132,9 @@ class SegmentationWorker(threading.Thread):
         while not self._exchanges.empty():
             if self._publishing is not None:
                 self._publishing.result()
-            self.segmenter = self._exchanges.get()()
+            before, self.segmenter = self.segmenter, self._exchanges.get()()
+            if self.segmenter is not before:  # what the other one cost says nothing of this one
+                self._load.start(can_scale=self.segmenter.can_scale_input)
 
     def stop(self, timeout_s: float) -> bool:
         """Closes the mailboxes and waits for the frames under way.
@@ -199,19 +202,29 @@ class SegmentationWorker(threading.Thread):
         prompts = camera.prompts.for_frame(frame) if self.segmenter.takes_prompts else None
         return _Task(camera, job, frame, topics, stages_ms, prompts)
 
+    def _hand_to_model(self, tasks: Sequence[_Task]) -> bool:
+        """Has `succeed` account for frames from now on; does so here where it came before."""
+        with self._lock:
+            is_abandoned = self._abandoned.is_set()
+            self._with_model = () if is_abandoned else tasks
+        if is_abandoned:
+            for task in tasks:
+                self._drop(task.camera, task.job, DropReason.MODEL_ERROR, 'the model hangs')
+        return not is_abandoned
+
     def _segment(
         self, tasks: Sequence[_Task], parameters: Parameters, later: Sequence[_Task] = ()
     ) -> None:
         """Runs the model on a batch and hands over the results; on failure, frame by frame.
 
         Args:
-            tasks: the batch.
+            tasks: the batch, handed to the model.
             parameters: the node's.
             later: others that were taken and are not done yet.
         """
         with self._lock:
             if self._abandoned.is_set():
-                return
+                return  # the frames are accounted for
             self._with_model = [*tasks, *later]
         segmenter, scale = self.segmenter, self._load.step.input_scale
         results: list[Segmentation] = []
@@ -232,14 +245,15 @@ class SegmentationWorker(threading.Thread):
             )
         except Exception as error:
             failure = error
+        goes_on = failure is not None and len(tasks) > 1
         with self._lock:
             is_abandoned = self._abandoned.is_set()
-            self._with_model = () if is_abandoned else later
+            self._with_model = () if is_abandoned else tasks if goes_on else later
         if is_abandoned:
             return  # the frames are accounted for
         if isinstance(failure, ModelLostError):
             self._on_lost(failure)
-        if failure is not None and len(tasks) > 1:
+        if goes_on:
             # One bad frame must not take the others with it.
             for i, task in enumerate(tasks):
                 self._segment([task], parameters, tasks[i + 1 :])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,10 +24,14 @@ from swapping import (
 )
 from vision_msgs.msg import LabelInfo
 
+from seg_perception.errors import ConfigurationError
 from seg_perception.imaging import view_frame
 from seg_perception.models import DEFAULT_MODEL
 from seg_perception.ros import qos
 from seg_perception.ros.messages import array_to_image, image_to_frame, make_header, stamp_to_ns
+from seg_perception.ros.model_swap import ModelSwap
+from seg_perception.ros.mount import Transforms
+from seg_perception.ros.params import Parameters
 
 WHITE = np.full((24, 32, 3), 255, np.uint8)
 
@@ -175,3 +181,43 @@ def test_nan_is_an_error_and_no_labels(indoor, models, ros):
     assert not labels
     publisher.publish(array_to_image(WHITE // 4, 'rgb8', make_header(2, 'cam')))
     assert stamp_to_ns(labels.wait_for(1)[0].header.stamp) == 2
+
+
+@pytest.fixture
+def late_worker(models, ros):
+    """A swap to ``outdoor`` that is committed, and its worker, which has yet to make it."""
+    settings = dataclasses.replace(Parameters(), model=str(models['indoor']))
+    swap = ModelSwap(ros.node, {}, Transforms(ros.node), settings)
+    swap.load(settings)
+    exchanges = []
+    swap.worker = SimpleNamespace(is_alive=lambda: True, exchange=exchanges.append)
+    swap.change({'model': str(models['outdoor'])})
+    wait_until(lambda: exchanges, DEADLINE_S, 'a loaded model')
+    assert swap.segmenter.card.name == 'indoor'
+    yield swap, exchanges
+    swap.close()
+
+
+def test_a_change_is_judged_by_the_model_that_is_to_run(late_worker):
+    swap, exchanges = late_worker
+    with pytest.raises(ConfigurationError, match='outdoor lacks classes'):
+        swap.change({'mask_classes': ['floor']})
+    swap.change({'mask_classes': ['road']})
+    assert len(exchanges) == 2
+    assert [exchange().card.name for exchange in exchanges] == ['outdoor', 'outdoor']
+    assert swap.segmenter.card.name == 'outdoor'
+    assert swap.settings.mask_classes == ('road',)
+
+
+def test_an_exchange_that_comes_after_the_end_changes_nothing(late_worker, models):
+    swap, exchanges = late_worker
+    settings = dataclasses.replace(Parameters(), model=str(models['indoor']))
+    swap.close()
+    swap.load(settings)
+    exchanges.pop()()
+    assert (swap.segmenter.card.name, swap.settings) == ('indoor', settings)
+    swap.change({'model': str(models['outdoor'])})  # and the next swap goes to its end
+    wait_until(lambda: exchanges, DEADLINE_S, 'a loaded model')
+    exchanges.pop()()
+    wait_until(lambda: not swap._retired, DEADLINE_S, 'the old model to be freed')
+    assert swap.segmenter.card.name == 'outdoor'

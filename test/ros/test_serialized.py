@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 
 import numpy as np
@@ -11,7 +12,21 @@ from ros_harness import wait_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from seg_perception.ros import serialized
 from seg_perception.ros.serialized import publish_serialized, take_serialized
+
+
+@pytest.fixture(autouse=True, params=['rcl', 'rclpy'])
+def way(request, monkeypatch):
+    """Both ways: past rclpy, and through it where rcl is not to be found."""
+    assert serialized._rcl is not None
+    if request.param == 'rclpy':
+        # Of the libraries that are loaded, none has the function.
+        monkeypatch.setattr(serialized.ctypes, 'CDLL', lambda _: ctypes.pythonapi)
+        monkeypatch.setattr(serialized, '_rcl', serialized._find_rcl())
+        assert serialized._rcl is None
+        monkeypatch.undo()
+        monkeypatch.setattr(serialized, '_rcl', None)
 
 
 def image(num):
@@ -58,7 +73,7 @@ def test_what_is_taken_equals_what_was_published_for_as_long_as_it_is_held(ros):
         held.append(taken(subscription)[4:])  # a view of a part keeps all
         gc.collect()
     for message, num in zip(held, (1, 3000, 5, 3000), strict=True):
-        whole = message.obj.tobytes()
+        whole = bytes(message.obj)
         assert deserialize_message(whole, Image) == image(num)
         assert message == whole[4:]
         assert message.readonly

@@ -11,9 +11,9 @@ import pytest
 
 from seg_perception.errors import InferenceError
 from seg_perception.ros.accounting import CameraAccount
-from seg_perception.ros.camera import Job
+from seg_perception.ros.camera import Job, Request
 from seg_perception.ros.frame_result import FrameResult
-from seg_perception.ros.load import LoadControl
+from seg_perception.ros.load import LoadControl, LoadStep
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.params import Parameters
@@ -86,7 +86,7 @@ class Rig:
 
     def __init__(self):
         self.model, self.outputs, self.account = Model(), Outputs(), CameraAccount()
-        self.lines = Lines()
+        self.lines, self.load = Lines(), LoadControl()
         self.mailboxes = Mailboxes(Job.inherit)
         self.mailboxes.open()
         camera = SimpleNamespace(
@@ -101,7 +101,7 @@ class Rig:
             self.mailboxes,
             Parameters,
             lambda: 0,
-            LoadControl(),
+            self.load,
             ThrottledLog(self.lines),
             lambda _: None,
         )
@@ -158,6 +158,7 @@ def test_an_exchange_comes_between_two_frames(rig):
         return new
 
     seen = []
+    new.can_scale_input = False
     rig.send(1)
     assert rig.outputs.started.acquire(timeout=TIMEOUT_S)
     rig.worker.exchange(exchange)
@@ -170,6 +171,9 @@ def test_an_exchange_comes_between_two_frames(rig):
     rig.worker.exchange(exchange)  # nobody need send anything, and stopping does not forget it
     assert rig.worker.stop(TIMEOUT_S)
     assert seen == [[1], [1, 2]]
+    for _ in range(5):
+        rig.load.observe(2.0, 1.0)
+    assert rig.load.step == LoadStep(one_in=2), 'the new model has one input size only'
 
 
 def test_whatever_fails_is_counted_and_the_next_frame_comes_through(rig):
@@ -211,3 +215,36 @@ def test_a_worker_that_waits_for_ever_is_succeeded_and_its_frames_are_counted_on
     now = rig.account.snapshot()
     assert (now.received, now.published, now.pending) == (2, 1, 0)
     assert rig.outputs.published == [2]
+
+
+@pytest.mark.parametrize('is_before', [False, True])
+def test_a_frame_that_an_abandoned_worker_has_taken_is_counted(rig, is_before):
+    """It was not with the model: the worker took it just before, or after, it was left."""
+    rig.outputs.allowed.release(10)
+    left, job_frame = rig.worker, Frame.from_array(np.zeros((1, 1, 3), np.uint8), stamp_ns=1)
+    if is_before:
+        at_the_model = threading.Event()
+        original = rig.worker._prepare
+
+        def prepare(*args):
+            at_the_model.set()
+            assert rig.model.go_on.wait(TIMEOUT_S)
+            return original(*args)
+
+        rig.worker._prepare = prepare
+        rig.send(1)
+        assert at_the_model.wait(TIMEOUT_S)
+    rig.worker = left.succeed('it hangs')
+    if not is_before:
+        request = Request()
+        rig.account.receive()
+        rig.mailboxes.put('front', Job(job_frame, time.monotonic(), [request]))
+        assert request.done.wait(TIMEOUT_S)
+        assert not request.is_success
+    rig.model.go_on.set()
+    left.join(TIMEOUT_S)
+    assert not left.is_alive()
+    rig.worker.start()
+    now = rig.account.snapshot()
+    assert (now.received, now.dropped['model_error'], now.pending) == (1, 1, 0)
+    assert not rig.model.called.acquire(blocking=False)
