@@ -68,9 +68,10 @@ class SegmentationNode(LifecycleNode):
         self._clock_watch = ClockWatch()
         self._intake = Intake(self.context, self._look_around, LISTEN_PERIOD_S, self._log)
         self._transforms = Transforms(self)
+        self._supervisor = Supervisor(self, lambda: self._swap.settings, self._take_worker)
+        self._wiring = ActivationCheck(self)
         self._swap = ModelSwap(self, self._cameras, self._transforms, params_values.declare(self))
         self._load = LoadControl()
-        self._supervisor = Supervisor(self, lambda: self._swap.settings, self._take_worker)
         answer_impossible_transitions(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_service(SetBool, '~/enable', self._on_enable)
@@ -81,7 +82,6 @@ class SegmentationNode(LifecycleNode):
             self._on_segment,
             callback_group=ReentrantCallbackGroup(),
         )
-        self._wiring = ActivationCheck(self)
         self._reporter = Reporter(self, self._report_all)
         self._listeners_changed = self.create_guard_condition(self._listen_where_wanted)
         if self._swap.settings.autostart:

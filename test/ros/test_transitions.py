@@ -38,11 +38,10 @@ def test_an_exception_in_a_transition_is_logged_with_its_traceback(broken, capfd
 
 
 def test_an_impossible_transition_is_answered(broken, capfd):
-    change_state = broken._service_change_state.callback
     request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
-    with pytest.raises(Exception, match='Transition is not registered'):
-        change_state(request, ChangeState.Response())
     answer_impossible_transitions(broken)
     answer = broken._service_change_state.callback
     assert not answer(request, ChangeState.Response()).success
-    assert 'is not possible now' in capfd.readouterr().err
+    said = capfd.readouterr().err
+    # From Kilted on rclpy answers by itself.
+    assert 'is not possible now' in said or 'Unable to start transition 3' in said
