@@ -30,6 +30,18 @@ TIMEOUT_S = 20.0
 """How long a wait lasts unless it says otherwise; discovery on a busy machine takes seconds."""
 
 
+_LEASH = """
+import ctypes, os, signal, sys
+starter, *command = sys.argv[1:]
+if hasattr(libc := ctypes.CDLL(None), 'prctl'):
+    libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, linux/prctl.h; it outlives exec
+if os.getppid() != int(starter):
+    sys.exit('who started this has ended')
+os.execvp(command[0], command)
+"""
+"""Has the kernel end a process with the one that started it, even if that one is killed."""
+
+
 def prepare_environment() -> None:
     """Sets what ROS 2 reads from the environment, leaving alone what is already set."""
     env = os.environ
@@ -228,7 +240,7 @@ class Process:
         self.log_path = log_path
         with log_path.open('wb') as log_file:
             self.popen = subprocess.Popen(
-                command,
+                [sys.executable, '-ISc', _LEASH, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,

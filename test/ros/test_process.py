@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 MANAGED = """
@@ -74,3 +78,26 @@ def test_an_idle_managed_node_ends_at_a_signal_and_leaves_no_shared_memory(spawn
 def test_a_node_that_says_it_is_done_ends(spawn):
     node = spawn.command([sys.executable, '-c', ENDING], name='ending', expect_exit=7)
     assert node.wait() == 7
+
+
+STARTER = """
+import os, sys
+from pathlib import Path
+from ros_harness import Process
+child = Process('child', ['sleep', '60'], Path('log').absolute(), os.environ, 60.0)
+print(child.popen.pid, flush=True)
+os._exit(0)
+"""
+
+
+def test_what_tests_start_ends_with_them_even_if_they_are_killed(tmp_path):
+    starter = subprocess.run(
+        [sys.executable, '-c', STARTER],
+        capture_output=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+        timeout=30.0,
+    )
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(starter.stdout)).wait(10.0)

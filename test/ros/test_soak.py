@@ -117,7 +117,11 @@ def test_a_short_soak_passes(tmp_path):
 def test_a_node_that_dies_fails_the_soak(tmp_path):
     report = tmp_path / 'report.json'
     command = [*SOAK, '--minutes', '3', '--report', str(report)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as soak:
+    with contextlib.ExitStack() as at_end:
+        soak = at_end.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+        at_end.callback(soak.kill)  # a failure here need not wait for its three minutes
 
         def node():
             for child in psutil.Process(soak.pid).children():
