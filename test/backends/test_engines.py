@@ -104,8 +104,15 @@ def test_each_family_on_each_engine_at_two_sizes(family: str, engine: str, tmp_p
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # torch's own, on import
-@pytest.mark.parametrize('engine', ['compile', 'aot'])
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize(
+    ('family', 'engine'),
+    [
+        # One in every run; the others with `-m long`.
+        pytest.param(f, e, marks=[] if (f, e) == ('U-Net', 'compile') else [pytest.mark.long])
+        for f in FAMILIES
+        for e in ('compile', 'aot')
+    ],
+)
 def test_each_family_compiled_at_two_sizes(
     family: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +303,9 @@ class TestOpenVino:
         with pytest.raises(WeightsError, match="use engine 'litert'"):
             load_backend(make_card(str(path), 32, 'labels'), options=cpu('openvino'))
 
-    @pytest.mark.parametrize('content', [b'', b'no model at all', bytes(2000)])
+    @pytest.mark.parametrize(
+        'content', [b'', b'no model at all', bytes(2000)], ids=['empty', 'text', 'zeros']
+    )
     def test_damaged_files(self, content: bytes, make_card: MakeCard, tmp_path: Path) -> None:
         path = tmp_path / 'small.onnx'
         path.write_bytes(content)
