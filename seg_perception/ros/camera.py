@@ -282,9 +282,7 @@ class Camera:
 
         def track(objects: Objects) -> Objects:
             associator = self._associator  # another thread may forget it
-            if associator is None:
-                return objects
-            return associator.update(objects, frame.stamp_ns)
+            return associator.update(objects, frame.stamp_ns) if associator else objects
 
         def find_pose() -> F64 | None:
             mount = parameters.camera[self.name].mount_xyz_rpy
