@@ -62,7 +62,7 @@ def cdr_images() -> list[bytes]:
     images.append(write_image(pixels(channels=1), 'bayer_rggb8', -1, ''))
     images.append(write_image(pixels(channels=1, dtype=np.uint16), 'mono16', 5, 'é'))
     images.append(write_image(pixels(channels=2), 'uyvy', 5, 'c'))
-    return images
+    return [bytes(image) for image in images]
 
 
 def cdr_compressed() -> list[bytes]:
