@@ -21,7 +21,6 @@ from seg_perception.models import DEFAULT_MODEL, resolve
 from seg_perception.models.state_dicts import load_state_dict
 from seg_perception.pipeline import Segmenter
 from seg_perception.structures import ClassTable
-from seg_perception.training.augment import Augmenter
 from seg_perception.training.checkpoint import load_checkpoint
 from seg_perception.training.config import config_from_mapping, load_config
 from seg_perception.training.datasets import dataset_configs, open_dataset
@@ -29,7 +28,6 @@ from seg_perception.training.evaluation import evaluate
 from seg_perception.training.initial_weights import make_start
 from seg_perception.training.optimization import MovingAverage, build_optimizer
 from seg_perception.training.run_log import LOG_FILE, read_log
-from seg_perception.training.samples import TrainingSamples, batches
 from seg_perception.training.trainer import CHECKPOINT_FILE, train
 
 SCRIPT = """
@@ -162,35 +160,61 @@ def test_a_loss_that_is_no_number_ends_the_run(scene_root, tmp_path):
         train(load_config(path), tmp_path / 'run', device='cpu')
 
 
-def test_workers_change_nothing_and_any_step_can_be_opened(scene_root):
-    config = config_from_mapping(scenes.config_document(scene_root))
-    dataset = open_dataset(dataset_configs(config.document)['train'])
-    card = make_start(config, dataset.classes).card
-    samples = TrainingSamples(
-        dataset, Augmenter(config.augmentation, card.input, 255, 7), None, seed=7
-    )
+WORKERS = """
+import sys
+from pathlib import Path
+import scenes
+import torch
+from seg_perception.training.augment import Augmenter
+from seg_perception.training.config import config_from_mapping
+from seg_perception.training.datasets import dataset_configs, open_dataset
+from seg_perception.training.initial_weights import make_start
+from seg_perception.training.samples import TrainingSamples, batches
 
-    def load(first, num_batches, num_workers):
-        state = torch.get_rng_state()
-        loaded = list(
-            batches(
-                samples,
-                first=first,
-                num_batches=num_batches,
-                batch_size=3,
-                num_workers=num_workers,
-                is_pinned=False,
-            )
+config = config_from_mapping(scenes.config_document(Path(sys.argv[1])))
+dataset = open_dataset(dataset_configs(config.document)['train'])
+card = make_start(config, dataset.classes).card
+samples = TrainingSamples(
+    dataset, Augmenter(config.augmentation, card.input, 255, 7), None, seed=7
+)
+
+def load(first, num_batches, num_workers):
+    state = torch.get_rng_state()
+    loaded = list(
+        batches(
+            samples,
+            first=first,
+            num_batches=num_batches,
+            batch_size=3,
+            num_workers=num_workers,
+            is_pinned=False,
         )
-        assert torch.equal(torch.get_rng_state(), state)
-        return loaded
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    return loaded
 
-    alone, workers, later = load(0, 5, 0), load(0, 5, 2), load(9, 2, 0)
-    for ours, theirs in ((alone, workers), (alone[3:], later)):
-        for one, other in zip(ours, theirs, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    seen = [samples._order[1][i] for i in range(len(dataset))]
-    assert sorted(seen) == list(range(len(dataset)))
+alone, workers, later = load(0, 5, 0), load(0, 5, 2), load(9, 2, 0)
+for ours, theirs in ((alone, workers), (alone[3:], later)):
+    for one, other in zip(ours, theirs, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+seen = [samples._order[1][i] for i in range(len(dataset))]
+assert sorted(seen) == list(range(len(dataset)))
+print('the same')
+"""
+
+
+def test_workers_change_nothing_and_any_step_can_be_opened(scene_root):
+    """In a process of its own, as training is: workers are forked, and forking this one after
+    other tests have run several engines in it has ended it."""
+    done = subprocess.run(
+        [sys.executable, '-c', WORKERS, str(scene_root)],
+        env={**os.environ, 'PYTHONPATH': str(Path(scenes.__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == 'the same\n'
 
 
 def test_starting_from_a_model_with_other_classes(scene_root):
