@@ -301,6 +301,35 @@ def test_a_smaller_input_leaves_labels_at_their_size():
             segmenter.scale_input(scale)
 
 
+def test_a_smaller_input_is_never_a_larger_one():
+    """Nor one that a model of small images was not made for."""
+    with Segmenter(input_size_hw=(16, 120), num_threads=1, device='cpu') as segmenter:
+        full_hw = segmenter.input_hw((16, 120))
+        for scale in (0.99, 0.5, 0.01):
+            segmenter.scale_input(scale)
+            scaled_hw = segmenter.input_hw((16, 120))
+            assert all(side <= full for side, full in zip(scaled_hw, full_hw, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_graphs_take_mixed_sizes_no_images_and_freed_caches(image):
+    small = np.ascontiguousarray(image[::2, ::2])
+    batches = [[image, small, image], [], [image]]
+    size = {'input_size_hw': (256, 256), 'device': 'cuda', 'precision': 'fp32'}
+    with Segmenter(**size, engine='eager') as plain:
+        expected = [[r.labels_YX for r in plain.segment(images)] for images in batches]
+    with Segmenter(**size, engine='cuda_graph') as segmenter:
+        for _ in range(2):
+            for _ in range(3):  # as they come, captured, replayed
+                for images, labels in zip(batches, expected, strict=True):
+                    results = segmenter.segment(images)
+                    assert len(results) == len(labels)
+                    for result, label in zip(results, labels, strict=True):
+                        assert (result.labels_YX == label).mean() > 0.999
+            segmenter.free_caches()
+
+
 def test_freed_caches_come_back():
     segmenter = Segmenter(input_size_hw=(64, 64), num_threads=1)
     [before] = segmenter.segment([astronaut()])

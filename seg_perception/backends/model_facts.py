@@ -18,7 +18,11 @@ from pathlib import Path
 import torch
 
 from seg_perception.models.card import ModelCard
+from seg_perception.models.hub import shard_names
 from seg_perception.models.weights import sha256_of
+
+_WITH_CONFIG = ('transformers', 'smp')
+"""Formats whose networks are built as a ``config.json`` beside the weights says."""
 
 
 def model_facts(card: ModelCard, path: Path, network: torch.nn.Module | None) -> dict[str, object]:
@@ -30,18 +34,31 @@ def model_facts(card: ModelCard, path: Path, network: torch.nn.Module | None) ->
         network: made of them; None where a library reads the file itself.
     """
     facts: dict[str, object] = {
-        'weights': sha256_of(path) if path.is_file() else _files_of(path),
+        'weights': _weights_facts(card, path),
         'format': card.weights.format,
         'key_map': dict(card.weights.key_map),
         'drop_prefixes': card.weights.drop_prefixes,
         'architecture': card.architecture,
         'architecture_options': dict(card.architecture_options),
         'num_classes': len(card.classes),
+        'output': (card.output.kind, card.output.options.task),  # some networks are told the task
         'size_hw': card.input.size_hw,
     }
     if network is not None:
         facts['code'] = _code_of(network)
     return facts
+
+
+def _weights_facts(card: ModelCard, path: Path) -> object:
+    """What tells the weights apart, with what lies beside them and says what is built of them."""
+    if not path.is_file():
+        return _files_of(path)
+    files = [path]
+    if path.name.endswith('.index.json'):
+        files += [path.parent / name for name in shard_names(path)]
+    if card.weights.format in _WITH_CONFIG:
+        files.append(path.parent / 'config.json')
+    return {file.name: sha256_of(file) for file in files if file.is_file()}
 
 
 def _files_of(folder: Path) -> list[tuple[str, int, int]]:

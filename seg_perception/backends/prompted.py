@@ -88,6 +88,7 @@ class PromptedBackend(FeatureBackend):
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`; with one box for each image."""
         height, width = input_hw
+        batch = min(batch, self.max_batch or batch)
         geometry = plan_resize(input_hw, input_hw, 'stretch')
         prompts = ImagePrompts.of([Prompt(box_xyxy_px=(0, 0, width, height))], geometry)
         zeros = torch.zeros(batch, 3, height, width, device=self.device, dtype=self.dtype)

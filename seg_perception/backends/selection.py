@@ -62,6 +62,8 @@ class Trial:
 class ChosenBackend:
     """A backend that also says why it was chosen.
 
+    Calls and reads go to the backend; what is assigned here would not.
+
     Args:
         backend: does everything else.
         why: for people.
@@ -152,6 +154,7 @@ def _measure(
             backend = _load(name, card, path, options, cache)
             if backend.input_hw_fixed not in (None, tuple(batch_B3HW.shape[2:])):
                 trials[name] = Trial(None, 'takes one input size only')
+                backend.close()
                 continue
             same = agreement(backend.infer(batch_B3HW.to(backend.dtype)), reference)
         except DeviceError:

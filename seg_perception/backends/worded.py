@@ -45,7 +45,8 @@ class WordedBackend(FeatureBackend):
     A place where no word is more likely than not is background.
 
     Attributes:
-        vocabulary: what is looked for; nothing at first, which leaves nothing but background.
+        vocabulary: what is looked for, see `use`; nothing at first, which leaves nothing but
+            background.
 
     Args:
         network: taken over and changed.
@@ -66,7 +67,7 @@ class WordedBackend(FeatureBackend):
         self.vocabulary = Vocabulary(word_classes(()))
 
     def prepare(self, words: Sequence[str]) -> Vocabulary:
-        """Words as the model looks for them, to be assigned to ``vocabulary``; for any thread.
+        """Words as the model looks for them, for `use`; for any thread.
 
         Raises:
             ConfigurationError: see `word_classes`.
@@ -80,6 +81,10 @@ class WordedBackend(FeatureBackend):
             with torch.inference_mode(), translated(self._card.name, f'on the words {words}'):
                 embeddings_WD = self._network.embed(words)
         return Vocabulary(classes, embeddings_WD)
+
+    def use(self, vocabulary: Vocabulary) -> None:
+        """Looks for other words from the next images on."""
+        self.vocabulary = vocabulary
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
         """See `Backend.infer`."""

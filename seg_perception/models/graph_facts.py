@@ -80,7 +80,7 @@ class GraphFacts:
             *format_lines,
             'input:',
             f'  size_hw: {size}',
-            '  resize: stretch        # stretch, letterbox or fit',
+            '  resize: stretch        # stretch, letterbox, fit or shortest_edge',
             f'  mean_rgb: {_UNKNOWN}          # subtracted from pixels 0..255, as [r, g, b]',
             f'  std_rgb: {_UNKNOWN}           # then divided by',
             'output:',

@@ -1,18 +1,18 @@
 """What a model wants to be fed, as its card says: the ``input`` section.
 
 input:
-size_hw: [513, 513]
-resize: letterbox                    # stretch, letterbox, fit or shortest_edge
-multiple_of: 1                       # optional, for fit and shortest_edge
-interpolation: bilinear              # optional: bilinear, area, antialias_bilinear or
-#   antialias_bicubic (what PIL does)
-canvas_hw: [512, 512]                # optional: the network's input where the resized image
-#   is cut off or padded to it, not for letterbox
-placement: center                    # optional: where on the canvas, center or corner
-mean_rgb: [127.5, 127.5, 127.5]      # in pixel units, 0..255, always r g b
-std_rgb: [127.5, 127.5, 127.5]
-pad_rgb: [114, 114, 114]             # optional: what is padded with, else the mean
-channel_order: rgb                   # optional: the order the net wants, rgb or bgr
+  size_hw: [513, 513]
+  resize: letterbox                    # stretch, letterbox, fit or shortest_edge
+  multiple_of: 1                       # optional, for fit and shortest_edge
+  interpolation: bilinear              # optional: bilinear, area, antialias_bilinear or
+                                       #   antialias_bicubic (what PIL does)
+  canvas_hw: [512, 512]                # optional: the network's input where the resized image
+                                       #   is cut off or padded to it, not for letterbox
+  placement: center                    # optional: where on the canvas, center or corner
+  mean_rgb: [127.5, 127.5, 127.5]      # in pixel units, 0..255, always r g b
+  std_rgb: [127.5, 127.5, 127.5]
+  pad_rgb: [114, 114, 114]             # optional: what is padded with, else the mean
+  channel_order: rgb                   # optional: the order the net wants, rgb or bgr
 """
 
 from __future__ import annotations

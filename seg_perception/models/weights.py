@@ -17,14 +17,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
 from seg_perception.errors import WeightsError
 from seg_perception.models import hub
 from seg_perception.models.card import WeightsSource
-
-if TYPE_CHECKING:
-    pass
 
 CACHE_VARIABLE = 'SEG_PERCEPTION_CACHE'
 MAX_DOWNLOAD_BYTES = 4 * 1024**3
@@ -32,7 +29,6 @@ MAX_DOWNLOAD_BYTES = 4 * 1024**3
 
 _CHUNK_BYTES = 1024 * 1024
 _TIMEOUT_S = 30.0
-_UNSAFE = re.compile(r'(?:GLOBAL|global|function|class)\s+([\w.]+\.[\w.]+)')
 
 Progress = Callable[[int, 'int | None'], None]
 """Called with the bytes received so far and the bytes expected (None where nobody says)."""

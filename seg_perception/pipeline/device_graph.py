@@ -105,6 +105,8 @@ class StageGraphs:
     def forget(self) -> None:
         """Frees the graphs' memory; kinds seen again are captured anew."""
         self._slots.clear()
+        # torch refuses to capture into a pool whose graphs are all gone
+        self._pool = torch.cuda.graph_pool_handle()
 
     def close(self) -> None:
         """Frees the graphs' memory and ends its threads; calling it again does nothing."""

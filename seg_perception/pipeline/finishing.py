@@ -109,15 +109,13 @@ class Finisher:
         wanted: Wanted,
     ) -> dict[str, torch.Tensor]:
         output_hw = wanted.output_size_hw or geometry.source_hw
-        is_row = members == list(range(members[0], members[-1] + 1))
-        chosen = slice(members[0], members[-1] + 1) if is_row else members  # a view, or a copy
         if output.labels_BHW is not None:
-            labels_BHW = output.labels_BHW[chosen]
+            labels_BHW = _chosen(output.labels_BHW, members)
             sampler = self.sampler(tuple(labels_BHW.shape[1:]), geometry, output_hw)
             labels_BYX = torch.stack([sampler.nearest(labels_HW) for labels_HW in labels_BHW])
             return {'labels': labels_BYX.to(_label_dtype(classes))}
         assert output.logits_BCHW is not None
-        logits_BCHW = output.logits_BCHW[chosen]
+        logits_BCHW = _chosen(output.logits_BCHW, members)
         sampler = self.sampler(tuple(logits_BCHW.shape[2:]), geometry, output_hw)
         rules = LabelRules(
             classes,
@@ -188,6 +186,16 @@ class Finisher:
 
     def _classes_of(self, output: ModelOutput, index: int) -> ClassTable:
         return self._card.classes if output.classes is None else output.classes[index]
+
+
+def _chosen(images: torch.Tensor, members: list[int]) -> torch.Tensor:
+    """Some images of a batch: a view of a row of them, else a copy.
+
+    Indexing by a list would upload it, and that cannot be captured in a graph.
+    """
+    if members == list(range(members[0], members[-1] + 1)):
+        return images[members[0] : members[-1] + 1]
+    return torch.stack([images[i] for i in members])
 
 
 def _label_dtype(classes: ClassTable) -> torch.dtype:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from seg_perception.backends import Backend
 from seg_perception.errors import ConfigurationError
 from seg_perception.imaging.preprocess import Preprocessor
 from seg_perception.models import ModelCard
 from seg_perception.models.input_spec import InputSpec
+
+_SCALED_MULTIPLE = 32
+"""Sides of inputs made smaller are multiples of this: the stride of most networks."""
 
 
 def input_spec(
@@ -31,6 +36,23 @@ def input_spec(
             f'(height x width), got input_size_hw {input_size_hw}'
         )
     return card.input.at_fixed_size(fixed_hw)
+
+
+def scaled_size_hw(spec: InputSpec, scale: float) -> tuple[int, int]:
+    """The size of an input made smaller; sides that are small already stay as they are.
+
+    Args:
+        spec: the input as it was loaded.
+        scale: of its sides, above 0 and up to 1.
+    """
+    if scale == 1.0:
+        return spec.size_hw
+    multiple = math.lcm(_SCALED_MULTIPLE, spec.multiple)
+    height, width = (
+        min(side, max(multiple, round(side * scale / multiple) * multiple))
+        for side in spec.size_hw
+    )
+    return height, width
 
 
 def make_preprocessor(spec: InputSpec, backend: Backend, max_pixels: int) -> Preprocessor:

@@ -6,9 +6,8 @@ Legend: B batch, C classes, H/W model grid, Y/X output pixels.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -19,8 +18,6 @@ import torch
 
 from seg_perception.backends import RunOptions, load_backend
 from seg_perception.backends.failures import device_failures, translated
-from seg_perception.backends.prompted import PromptedBackend
-from seg_perception.backends.prompts import ImagePrompts
 from seg_perception.backends.torch_eager import give_memory_back, use_threads
 from seg_perception.backends.worded import Vocabulary, WordedBackend
 from seg_perception.errors import ConfigurationError, InferenceError
@@ -31,14 +28,17 @@ from seg_perception.pipeline.device_graph import StageGraphs
 from seg_perception.pipeline.device_queue import Download, StageClock
 from seg_perception.pipeline.finishing import Finisher, Part, Wanted
 from seg_perception.pipeline.images import Image, check_prompts, to_frame
-from seg_perception.pipeline.network_input import input_spec, make_preprocessor
+from seg_perception.pipeline.network_input import (
+    input_spec,
+    make_preprocessor,
+    scaled_size_hw,
+)
 from seg_perception.pipeline.pending import PendingSegmentations
+from seg_perception.pipeline.stages import Stages
 from seg_perception.structures import ClassTable, Frame, Prompt, Segmentation
 
 _SLOW_TO_NEW_SIZES = ('compile', 'aot', 'tensorrt', 'openvino')
 """Engines that build something for every size of input."""
-_SCALED_MULTIPLE = 32
-"""Sides of inputs made smaller are multiples of this: the stride of most networks."""
 
 
 class Segmenter:
@@ -100,9 +100,7 @@ class Segmenter:
         self._backend = load_backend(card, weights_path, options)
         engine = self._backend.description().get('engine')
         self._is_compiled = engine in _SLOW_TO_NEW_SIZES
-        kind = card.output.kind
-        self._prompted = cast(PromptedBackend, self._backend) if kind == 'prompts' else None
-        self._worded = cast(WordedBackend, self._backend) if kind == 'words' else None
+        self._worded = cast(WordedBackend, self._backend) if card.output.kind == 'words' else None
         if words:
             self.words = tuple(words)
         self._stream: torch.cuda.Stream | None = None  # brings results to the host
@@ -112,6 +110,7 @@ class Segmenter:
         self._max_pixels = max_pixels
         self._input = input_spec(card, self._backend, input_size_hw)
         self._preprocessor = make_preprocessor(self._input, self._backend, max_pixels)
+        self._stages = Stages(self._preprocessor, self._backend, self._finish)
         self._graphs: StageGraphs | None = None
         if self._backend.is_capturable:
             self._graphs = StageGraphs(
@@ -142,14 +141,7 @@ class Segmenter:
                 f'expected an input scale of {"0 to 1" if self.can_scale_input else "1"}, as '
                 f'{self.card.name} takes it, got {scale}'
             )
-        self._preprocessor.size_hw = self._input.size_hw
-        if scale < 1.0:
-            multiple = math.lcm(_SCALED_MULTIPLE, self._input.multiple)
-            height, width = (
-                max(multiple, round(side * scale / multiple) * multiple)
-                for side in self._input.size_hw
-            )
-            self._preprocessor.size_hw = (height, width)
+        self._preprocessor.size_hw = scaled_size_hw(self._input, scale)
 
     @property
     def classes(self) -> ClassTable:
@@ -159,7 +151,7 @@ class Segmenter:
     @property
     def takes_prompts(self) -> bool:
         """Whether the model segments what prompts point at."""
-        return self._prompted is not None
+        return self.card.output.kind == 'prompts'
 
     @property
     def takes_words(self) -> bool:
@@ -192,7 +184,7 @@ class Segmenter:
     def use_words(self, vocabulary: Vocabulary) -> None:
         """Looks for other words from the next images on; results say what their labels mean."""
         assert self._worded is not None
-        self._worded.vocabulary = vocabulary
+        self._worded.use(vocabulary)
 
     @property
     def has_confidence(self) -> bool:
@@ -332,42 +324,11 @@ class Segmenter:
                 )
         return PendingSegmentations(self.card, frames, downloads, clock)
 
-    def _stages(
-        self,
-        frames: Sequence[Frame],
-        wanted: Wanted,
-        stage: Callable[[str], AbstractContextManager[None]],
-        sources: Sequence[torch.Tensor] | None = None,
-        prompts: Sequence[Sequence[Prompt]] | None = None,
-    ) -> list[Part]:
-        """Preprocess, infer, postprocess.
-
-        With ``sources``, the frames' bytes on the device, only sizes and encodings of the frames
-        are looked at.
-        """
-        parts: list[Part] = []
-        with stage('preprocess'):
-            batches = self._preprocessor(frames, sources)
-        for batch_B3HW, indices, geometries in batches:
-            for part in _parts(len(indices), self._backend.max_batch):
-                with stage('infer'):
-                    if self._prompted is not None and prompts is not None:
-                        asked = [
-                            ImagePrompts.of(prompts[i], geometry)
-                            for i, geometry in zip(indices[part], geometries[part], strict=True)
-                        ]
-                        output = self._prompted.infer_prompted(batch_B3HW[part], asked)
-                    else:
-                        output = self._backend.infer(batch_B3HW[part])
-                with stage('postprocess'):
-                    parts += self._finish(output, indices[part], geometries[part], wanted)
-        return parts
-
     def _replayed(
         self, frames: Sequence[Frame], wanted: Wanted, clock: StageClock
     ) -> list[Download] | None:
         """The stages as one CUDA graph; None where there is none for such frames."""
-        if self._graphs is None or not self._preprocessor.takes_sources(frames):
+        if self._graphs is None or not frames or not self._preprocessor.takes_sources(frames):
             return None
         shapes = tuple((f.encoding, f.height, f.width, f.step) for f in frames)
         kind = wanted, self._preprocessor.size_hw, shapes
@@ -467,10 +428,3 @@ class Segmenter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _parts(num_items: int, max_items: int | None) -> Iterator[slice]:
-    """Slices of at most ``max_items`` that cover ``num_items``."""
-    size = max_items or num_items
-    for start in range(0, num_items, size):
-        yield slice(start, start + size)

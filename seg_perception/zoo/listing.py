@@ -112,7 +112,7 @@ def describe(card: ModelCard) -> dict[str, Any]:
     native = native_engine(card.weights.format)
     engines = {}
     for engine in ENGINES.values():
-        if engine.runs(card.weights.format):
+        if engine.takes(card):
             lacks_gpu = engine.needs_cuda and not torch.cuda.is_available()
             missing = 'needs an NVIDIA GPU' if lacks_gpu else engine.missing
             engines[engine.name] = missing or ('native' if engine is native else 'can')

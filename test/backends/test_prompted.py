@@ -158,6 +158,12 @@ class TestSegmenter:
             with pytest.raises(InferenceError, match='got NaN'):
                 broken.segment([IMAGE], prompts=[[BOX]])
 
+    def test_warming_up_for_more_images_than_fit(self, card, monkeypatch):
+        """Of a network that was compiled for a batch of its own."""
+        with Segmenter(card, input_size_hw=SIZE_HW, device='cpu', num_threads=1) as segmenter:
+            monkeypatch.setattr(segmenter._backend._encoder, 'max_batch', 1)
+            segmenter.warm_up(IMAGE.shape[:2], batch=2)
+
     def test_closed(self, card):
         segmenter = Segmenter(card, input_size_hw=SIZE_HW, device='cpu')
         segmenter.close()

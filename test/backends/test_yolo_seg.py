@@ -100,6 +100,30 @@ def test_objectness_weighs_the_classes(decode: Callable[..., InstanceOutput]) ->
         torch.testing.assert_close(getattr(found, part), getattr(known, part))
 
 
+def test_objectness_of_one_class_is_not_taken_for_decoded_rows(make_card: MakeCard) -> None:
+    """Both have 6 numbers before the coefficients."""
+    anchors, protos = raw()
+    one_class = torch.cat([anchors[:, :5], anchors[:, 4 + NUM_CLASSES :]], 1)
+    objectness = torch.rand(1, 1, 200, generator=torch.Generator().manual_seed(5))
+    rows = torch.cat([one_class[:, :4], objectness, one_class[:, 4:]], 1).transpose(1, 2)
+    weighted = one_class.clone()
+    weighted[:, 4:5] *= objectness
+    output = OutputSpec('yolo_seg', options=DecodingOptions(score_threshold=0.1))
+    card = dataclasses.replace(make_card('small.onnx', 1), output=output)
+    [found], [known] = (
+        OutputDecoder(card)([first, protos], INPUT_HW, 1).instances or ()
+        for first in (rows, weighted)
+    )
+    assert len(known.scores_N) >= 3
+    for part in ('scores_N', 'class_ids_N', 'boxes_xyxy_N4', 'mask_logits_NHW'):
+        torch.testing.assert_close(getattr(found, part), getattr(known, part))
+    decoded = torch.zeros(1, 5, 6 + NUM_PROTOS)
+    decoded[0, 0, :5] = torch.tensor([2.0, 3.0, 20.0, 30.0, 0.9])
+    [found] = OutputDecoder(card)([decoded, protos], INPUT_HW, 1).instances or ()
+    assert found.boxes_xyxy_N4 is not None
+    assert found.boxes_xyxy_N4.tolist() == [[2.0, 3.0, 20.0, 30.0]]
+
+
 @pytest.mark.parametrize('max_objects', [100, 3])
 def test_decoded_rows(decode: Callable[..., InstanceOutput], max_objects: int) -> None:
     rng = np.random.default_rng(2)

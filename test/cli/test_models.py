@@ -96,6 +96,8 @@ def test_show(capsys):
     about = json.loads(run(capsys, 'show', DEFAULT, '--json')[1])
     assert about['classes']['names'][15] == 'person'
     assert about['engines']['eager'] == 'native'
+    asked = json.loads(run(capsys, 'show', 'mobile_sam', '--json')[1])
+    assert asked['engines'].keys() == {'eager', 'cuda_graph', 'compile', 'aot'}
     assert about['weights_size_bytes'] == Path(about['weights_here']).stat().st_size
     code, _, err = run(capsys, 'show', 'deeplab')
     assert (code, 'did you mean' in err) == (1, True)

@@ -126,7 +126,9 @@ def _reader(tensors: Sequence[torch.Tensor], card: ModelCard) -> Read:
     if [len(shape) for shape in shapes] == [3, 4] and shapes[0][0] == shapes[1][0]:
         num_protos, num_classes = shapes[1][1], len(card.classes)
         if shapes[0][2] == _DECODED + num_protos:
-            return _from_rows
+            # Of one class both kinds of rows are equally long; its id is 0, a probability is more.
+            is_decoded = num_classes > 1 or not (tensors[0][..., _DECODED - 1] > 0).any()
+            return _from_rows if is_decoded else _from_objectness
         if shapes[0][1] == _BOX + num_classes + num_protos:
             return _from_anchors
         if shapes[0][2] == _BOX + _OBJECTNESS + num_classes + num_protos:

@@ -117,9 +117,11 @@ class TestWords:
         assert len(np.unique(expected)) > 1
         assert (result.labels_YX == expected).mean() >= 0.99
 
-    def test_words_change_between_images(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize('engine', ['native', 'auto'])
+    def test_words_change_between_images(self, engine: str, tmp_path: Path) -> None:
         written(clipseg, tmp_path)
-        with Segmenter(f'hf:{tmp_path}', device='cpu', num_threads=1) as segmenter:
+        options = {'engine': engine, 'device': 'cpu', 'num_threads': 1}
+        with Segmenter(f'hf:{tmp_path}', **options) as segmenter:
             assert segmenter.takes_words
             [nothing] = segmenter.segment([IMAGE])
             segmenter.words = WORDS
