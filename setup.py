@@ -36,6 +36,7 @@ EXTRAS = {
     'bench': ['matplotlib>=3.7', 'psutil>=5.9', 'scikit-image>=0.22'],
     'coco': ['pycocotools>=2.0.7'],
     'demo': ['rich>=13', 'scikit-image>=0.22'],
+    'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5'],
     'hf': ['huggingface_hub>=0.30', 'transformers>=4.56'],
     # onnx and onnxscript export torch networks for onnxruntime
     'onnx': ['onnx>=1.15', 'onnxruntime>=1.17', 'onnxscript>=0.1'],

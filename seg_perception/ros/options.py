@@ -149,10 +149,14 @@ def constraints(meaning: Meaning) -> str:
     if meaning.choices:
         return f'one of {", ".join(meaning.choices)}'
     if meaning.minimum is not None and meaning.maximum is not None:
-        return f'{meaning.minimum:g} to {meaning.maximum:g}'
+        return f'{_digits(meaning.minimum)} to {_digits(meaning.maximum)}'
     if meaning.minimum is not None:
-        return f'{meaning.minimum:g} or more'
+        return f'{_digits(meaning.minimum)} or more'
     return ''
+
+
+def _digits(number: float) -> str:
+    return str(number) if isinstance(number, int) else f'{number:g}'
 
 
 def _type_name(default: Any) -> str:

@@ -1,50 +1,100 @@
-"""The segmentation node's parameters as text: the shipped YAML file and the pages' table."""
+"""Parameters of the package's nodes as text: the shipped YAML file and the pages' tables."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
+from seg_perception.errors import MissingExtraError
 from seg_perception.ros.options import Meaning, constraints, rows
 from seg_perception.ros.params import CameraParameters, Parameters
 
+NodeName = Literal['segmentation_node', 'image_source_node', 'monitor_node']
+NODE_NAMES: tuple[NodeName, ...] = get_args(NodeName)
 
-def to_yaml() -> str:
-    """The text of ``config/segmentation.yaml``: every parameter with its default."""
+
+def to_yaml(node: NodeName = 'segmentation_node') -> str:
+    """A parameter file with every parameter of a node and its default.
+
+    That of the segmentation node is ``config/segmentation.yaml``.
+    """
+    option = '' if node == 'segmentation_node' else f'--node {node} '
     lines = [
-        '# Parameters of segmentation_node with their defaults.',
-        '# Made by: seg-perception params --format yaml',
+        f'# Parameters of {node} with their defaults.',
+        f'# Made by: seg-perception params {option}--format yaml',
         '/**:',
         '  ros__parameters:',
     ]
-    for table, prefix, indent in ((Parameters, '', 4), (CameraParameters, 'camera', 6)):
+    for table, prefix in _tables(node):
+        indent = 6 if prefix else 4
         if prefix:
-            lines.append(f'{" " * (indent - 2)}{prefix}:')
+            lines.append('    camera:')
         for name, default, meaning in rows(table):
-            lines.append(f'{" " * indent}# {_describe(meaning)}')
+            allowed = constraints(meaning)
+            remark = f' {allowed[0].upper()}{allowed[1:]}.' if allowed else ''
+            lines.append(f'{" " * indent}# {meaning.description}{remark}')
             text = _yaml_value(default).replace('<camera>', 'camera')
             lines.append(f'{" " * indent}{name}: {text}')
     return '\n'.join(lines) + '\n'
 
 
-def to_markdown() -> str:
-    """The parameter table of the documentation."""
-    lines = ['| parameter | default | live | meaning |', '|---|---|---|---|']
-    for table, prefix in ((Parameters, ''), (CameraParameters, '<camera>.')):
+def to_markdown(node: NodeName = 'segmentation_node') -> str:
+    """The parameter table of a node's page."""
+    tables = _tables(node)
+    has_live = any(_when(meaning) for table, _ in tables for _, _, meaning in rows(table))
+    heading = [
+        'parameter',
+        'type',
+        'default',
+        'allowed',
+        *(['live'] if has_live else []),
+        'meaning',
+    ]
+    lines = [_row(heading), '|---' * len(heading) + '|']
+    for table, prefix in tables:
         for name, default, meaning in rows(table):
-            lines.append(
-                f'| `{prefix}{name}` | `{_yaml_value(default)}` | '
-                f'{_when(meaning)} | {_describe(meaning)} |'
-            )
+            cells = [f'`{prefix}{name}`', _type(default), f'`{_yaml_value(default)}`']
+            cells.append(constraints(meaning).removeprefix('one of '))
+            cells += [_when(meaning)] if has_live else []
+            # <topic> would be taken for HTML.
+            lines.append(_row([*cells, meaning.description.replace('<', '&lt;')]))
     return '\n'.join(lines) + '\n'
+
+
+def _tables(node: NodeName) -> list[tuple[type[Any], str]]:
+    """The node's tables, and what stands before the names in each.
+
+    Raises:
+        MissingExtraError: there is no ROS 2, and the node is not the segmentation node.
+    """
+    if node == 'segmentation_node':
+        return [(Parameters, ''), (CameraParameters, '<camera>.')]
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError('rclpy', 'ros', f'read the parameters of {node}') from error
+    if node == 'image_source_node':
+        from seg_perception.ros.image_source import SourceOptions
+
+        return [(SourceOptions, '')]
+    from seg_perception.ros.monitor import MonitorOptions
+
+    return [(MonitorOptions, '')]
+
+
+def _row(cells: list[str]) -> str:
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+def _type(default: Any) -> str:
+    """The name of a parameter's type in ROS 2, with the length of arrays that have one."""
+    if isinstance(default, tuple):
+        item = _type(default[0])
+        return f'{item}[]' if item == 'string' else f'{item}[{len(default)}]'
+    return {bool: 'bool', int: 'integer', float: 'double', str: 'string'}[type(default)]
 
 
 def _when(meaning: Meaning) -> str:
     return 'swapped' if meaning.is_swapped else 'yes' if meaning.is_live else ''
-
-
-def _describe(meaning: Meaning) -> str:
-    allowed = constraints(meaning)
-    return meaning.description + (f' {allowed[0].upper()}{allowed[1:]}.' if allowed else '')
 
 
 def _yaml_value(value: Any) -> str:

@@ -22,13 +22,6 @@ def test_the_shipped_file_says_what_the_table_says():
     assert shipped == params_text.to_yaml(), 'seg-perception params > config/segmentation.yaml'
 
 
-def test_the_documented_table_says_what_the_table_says():
-    documented = (ROOT / 'docs' / 'segmentation_node.md').read_text()
-    assert params_text.to_markdown() in documented, (
-        'put the output of seg-perception params --format markdown into docs/segmentation_node.md'
-    )
-
-
 def test_the_shipped_file_holds_the_defaults():
     values = yaml.safe_load(params_text.to_yaml())['/**']['ros__parameters']
     group = values.pop('camera')
