@@ -54,7 +54,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help='measure what the node costs beside the model, against a plain node',
         description=DESCRIPTION,
         epilog=EPILOG.replace('{bounds}', _bounds_text()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         '--model', type=_texts, default=['null'], help='models: null, catalog names or files'

@@ -36,7 +36,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help='find broken pairs, wrong sizes, unknown ids, imbalance and leaks',
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument('config', nargs='?', type=Path, help='YAML file of a training or dataset')
     check.add_argument(

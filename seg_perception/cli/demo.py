@@ -15,7 +15,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description='Starts an image source, the segmentation node and a monitor as processes on '
         'a private ROS 2 domain, and shows rate, latency and the classes seen. Ends with 0 when '
         'frames were published.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         '--seconds', type=float, default=20.0, help='how long to watch, from the first result on'

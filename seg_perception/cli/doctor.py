@@ -33,7 +33,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help='say what is wrong with machine, topics and cameras, and how to mend it',
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         '--node', default='/segmentation', help='the node whose cameras to look at (%(default)s)'

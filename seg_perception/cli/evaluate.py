@@ -15,7 +15,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description='Runs a model on every image of a dataset, through the pipeline that the '
         'node runs and at the size of the image, and writes report.md, metrics.json and pictures: '
         'IoU by class, confusion matrix, best and worst images, and the curves of a training run.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         'model', help="a run's folder, an exported folder, a catalog name, card or model file"

@@ -15,7 +15,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description='Writes weights and model card into a new folder, loads it again as the node '
         'would, and compares it with the network at two sizes. A folder that is there is right: '
         'on any failure nothing is left.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('model', help="a run's folder, a catalog name, card or weights file")
     parser.add_argument('-o', '--out', type=Path, required=True, help='the folder to make')

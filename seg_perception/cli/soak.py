@@ -33,7 +33,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help='run a node under faults for as long as you like, and see that it holds',
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--minutes', type=float, default=10.0, help='how long (10)')
     parser.add_argument('--seed', type=int, default=0, help='the same one, the same steps (0)')

@@ -18,7 +18,6 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         'checkpoint is when the same command is given again.',
         epilog='The run folder is a model: evaluate and export take it, and so does the node '
         '(model:=OUT). Files to start from are in config/training of the package.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('config', type=Path, help='YAML file of the run')
     parser.add_argument(
