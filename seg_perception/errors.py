@@ -18,6 +18,7 @@
     ├── DeviceError                 the requested compute device or precision is not there
     ├── GeometryError               intrinsics, depth or sizes do not belong together
     ├── ConfigurationError          a parameter or option has a value that cannot work
+    ├── OutputError                 a file of results cannot be written
     └── MissingExtraError           an optional library is needed; names the extra to install
 
 Messages say what was expected, what was found and what to do about it. The core raises and never
@@ -106,6 +107,10 @@ class GeometryError(SegPerceptionError):
 
 class ConfigurationError(SegPerceptionError):
     """A parameter or option has a value that cannot work."""
+
+
+class OutputError(SegPerceptionError):
+    """A file of results cannot be written."""
 
 
 class MissingExtraError(SegPerceptionError, ImportError):

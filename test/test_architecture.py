@@ -15,7 +15,7 @@ import pytest
 
 PACKAGE = 'seg_perception'
 
-CORE = {'errors', 'structures'}
+CORE = {'errors', 'structures', 'whole_file'}
 PIXELS = CORE | {'imaging', 'geometry'}
 RUNNING = PIXELS | {'models', 'backends', 'postprocess', 'pipeline', 'sources'}
 
@@ -24,6 +24,8 @@ MAY_IMPORT = {
     '': RUNNING,
     'errors': set(),
     'structures': {'errors'},
+    'whole_file': {'errors'},
+    'progress': {'errors'},
     'imaging': CORE,
     'geometry': CORE,
     'sources': PIXELS,
@@ -33,11 +35,12 @@ MAY_IMPORT = {
     'pipeline': PIXELS | {'models', 'backends', 'postprocess'},
     'recovery': RUNNING,
     'navigation': PIXELS | {'models', 'postprocess'},
-    'training': RUNNING,
-    'zoo': RUNNING,
+    'batch': RUNNING | {'progress'},
+    'training': RUNNING | {'progress'},
+    'zoo': RUNNING | {'progress'},
     'benchmarks': RUNNING,
     'ros': RUNNING | {'navigation', 'benchmarks', 'recovery'},
-    'cli': RUNNING | {'navigation', 'training', 'zoo', 'benchmarks', 'ros'},
+    'cli': RUNNING | {'navigation', 'training', 'zoo', 'benchmarks', 'batch', 'progress', 'ros'},
 }
 
 ROS_MODULE = re.compile(

@@ -46,11 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     from seg_perception.errors import ConfigurationError
     from seg_perception.pipeline import Segmenter
+    from seg_perception.progress import ProgressBar
     from seg_perception.training.config import load_document, override
     from seg_perception.training.datasets import dataset_configs, open_dataset
     from seg_perception.training.evaluation import evaluate
     from seg_perception.training.report import write_report
-    from seg_perception.training.run_log import LOG_FILE, read_log, shown_progress
+    from seg_perception.training.run_log import LOG_FILE, read_log
 
     document = load_document(arguments.dataset)
     for text in arguments.overrides:
@@ -72,10 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
             engine=arguments.engine,
             precision=arguments.precision,
         ) as segmenter,
-        shown_progress(not arguments.quiet) as progress,
+        ProgressBar(is_shown=False if arguments.quiet else None) as bar,
     ):
         name = f'{arguments.dataset.stem} {part}'
-        evaluation = evaluate(segmenter, dataset, name=name, progress=progress)
+        evaluation = evaluate(segmenter, dataset, name=name, progress=bar.reach)
         report = write_report(evaluation, segmenter, dataset, arguments.out, log=log)
     metrics = evaluation.metrics
     print(

@@ -157,12 +157,12 @@ def run_show(arguments: argparse.Namespace) -> int:
 def run_pull(arguments: argparse.Namespace) -> int:
     """Downloads models."""
     from seg_perception.models import resolve
+    from seg_perception.progress import ProgressBar
     from seg_perception.zoo.location import pull
-    from seg_perception.zoo.progress import DownloadBar
 
     for name in arguments.names:
-        with DownloadBar(name) as bar:
-            path = pull(resolve(name), bar.update)
+        with ProgressBar(name, unit='B') as bar:
+            path = pull(resolve(name), bar.reach)
         print(f'{name}: {path}')
     return 0
 

@@ -13,7 +13,7 @@ from seg_perception.models.card import ModelCard, WeightsFormat, WeightsSource, 
 from seg_perception.models.origins.card_file import CARD_FILE
 from seg_perception.models.output_spec import OPTIONS_BY_KIND
 from seg_perception.models.weights import sha256_of
-from seg_perception.models.whole_file import write_whole
+from seg_perception.whole_file import write_whole
 
 
 def card_document(card: ModelCard) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from seg_perception.errors import WeightsError
-from seg_perception.models.whole_file import write_whole
+from seg_perception.whole_file import write_whole
 
 FORMAT_VERSION = 1
 _HEADER = 'seg_perception_checkpoint'

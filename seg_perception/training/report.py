@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from seg_perception.errors import MissingExtraError
 from seg_perception.models.card import ModelCard
-from seg_perception.models.whole_file import write_whole
 from seg_perception.pipeline import Segmenter
 from seg_perception.structures import U8, ClassTable, Labels
 from seg_perception.training.datasets import SegmentationDataset
 from seg_perception.training.evaluation import Evaluation, ImageScore
+from seg_perception.whole_file import write_whole
 
 REPORT_FILE = 'report.md'
 FIGURES_FILE = 'metrics.json'

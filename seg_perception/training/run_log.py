@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.errors import ConfigurationError, MissingExtraError
-from seg_perception.models.whole_file import write_whole
+from seg_perception.whole_file import write_whole
 
 LOG_FILE = 'log.jsonl'
 
@@ -105,25 +105,6 @@ class RunLog:
         """Ends the event file."""
         if self._board is not None:
             self._board.close()
-
-
-@contextmanager
-def shown_progress(is_shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar over images; gives what to call with the images done and in all."""
-    if not is_shown:
-        yield None
-        return
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise MissingExtraError('tqdm', 'train', 'show progress') from error
-    with tqdm(unit='image', dynamic_ncols=True, file=sys.stderr) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

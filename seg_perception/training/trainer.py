@@ -33,7 +33,6 @@ from seg_perception.backends import select_device
 from seg_perception.errors import ConfigurationError, SegPerceptionError
 from seg_perception.models.card import ModelCard, WeightsSource
 from seg_perception.models.card_writing import write_card
-from seg_perception.models.whole_file import write_whole
 from seg_perception.pipeline import Segmenter
 from seg_perception.training import checkpoint as files
 from seg_perception.training.augment import Augmenter
@@ -62,6 +61,7 @@ from seg_perception.training.run_log import RunLog
 from seg_perception.training.samples import TrainingSamples, batches
 from seg_perception.training.schedules import build_schedule
 from seg_perception.training.weighting import ClassFrequencies
+from seg_perception.whole_file import write_whole
 
 CHECKPOINT_FILE = 'checkpoint.safetensors'
 CANDIDATE_FILE = 'candidate.safetensors'

@@ -16,9 +16,9 @@ from seg_perception.models.card import ModelCard, WeightsFormat, WeightsSource, 
 from seg_perception.models.card_writing import card_text
 from seg_perception.models.input_spec import InputSpec
 from seg_perception.models.weights import sha256_of
-from seg_perception.models.whole_file import write_whole
 from seg_perception.pipeline import Segmenter
 from seg_perception.structures import ClassTable
+from seg_perception.whole_file import write_whole
 from seg_perception.zoo.inspection import Finding, Triple, output_spec
 
 NUMBERED = 'numbered'

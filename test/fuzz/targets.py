@@ -22,6 +22,7 @@ from seg_perception.errors import InputError
 from seg_perception.geometry import depth_to_m
 from seg_perception.imaging import check_compressed, check_frame, decode, to_rgb
 from seg_perception.imaging.encodings import ENCODINGS
+from seg_perception.imaging.picture_files import decode_image, decode_index_mask
 from seg_perception.models.card import InputSpec, ModelCard, WeightsSource, load_card
 from seg_perception.models.graph_facts import read_graph_facts
 from seg_perception.models.state_dicts import load_state_dict
@@ -35,7 +36,6 @@ from seg_perception.structures import ClassTable, CompressedFrame, Frame
 from seg_perception.training.checkpoint import load_checkpoint
 from seg_perception.training.config import config_from_mapping, load_document
 from seg_perception.training.datasets import open_dataset
-from seg_perception.training.datasets.pictures import decode_image, decode_index_mask
 
 MAX_PIXELS = 2**20
 """Bound on images here, so that the bound on memory can be a tight one."""

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_perception.errors import InputError
+from seg_perception.imaging.picture_files import exif_orientation
 from seg_perception.structures import U8
 from seg_perception.training.datasets import find_source
 from seg_perception.training.datasets.check_report import (
@@ -33,7 +34,6 @@ from seg_perception.training.datasets.check_report import (
 )
 from seg_perception.training.datasets.config import DatasetConfig
 from seg_perception.training.datasets.paired import Entry, PairedDataset, Source
-from seg_perception.training.datasets.pictures import exif_orientation
 from seg_perception.training.weighting import ClassFrequencies
 
 RARE_WEIGHT = 10.0

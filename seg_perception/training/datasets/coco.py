@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from seg_perception.errors import ConfigurationError, InputError
+from seg_perception.imaging.picture_files import decode_color_png, read_bytes
 from seg_perception.structures import ClassTable, Labels
 from seg_perception.training.datasets.config import DatasetConfig
 from seg_perception.training.datasets.paired import Annotated, Entry, Source, file_bytes
-from seg_perception.training.datasets.pictures import decode_color_png, read_bytes
 from seg_perception.training.datasets.remapping import ClassMap, build_class_map, our_classes
 from seg_perception.training.datasets.run_lengths import mask_codec, to_run_lengths
 

@@ -17,15 +17,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from seg_perception.errors import ConfigurationError, InputError
-from seg_perception.structures import ClassTable
-from seg_perception.training.datasets.config import DatasetConfig, read_names
-from seg_perception.training.datasets.paired import Annotated, Entry, Source, file_bytes
-from seg_perception.training.datasets.pictures import (
+from seg_perception.imaging.picture_files import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     decode_index_mask,
     read_bytes,
 )
+from seg_perception.structures import ClassTable
+from seg_perception.training.datasets.config import DatasetConfig, read_names
+from seg_perception.training.datasets.paired import Annotated, Entry, Source, file_bytes
 from seg_perception.training.datasets.remapping import (
     IdTable,
     build_class_map,

@@ -29,15 +29,15 @@ import cv2
 import numpy as np
 
 from seg_perception.errors import ConfigurationError, InputError
-from seg_perception.structures import ClassTable, Labels
-from seg_perception.training.datasets.config import DatasetConfig, read_names
-from seg_perception.training.datasets.folders import files_by_stem
-from seg_perception.training.datasets.paired import Annotated, Entry, Source
-from seg_perception.training.datasets.pictures import (
+from seg_perception.imaging.picture_files import (
     IMAGE_SUFFIXES,
     decode_index_mask,
     read_bytes,
 )
+from seg_perception.structures import ClassTable, Labels
+from seg_perception.training.datasets.config import DatasetConfig, read_names
+from seg_perception.training.datasets.folders import files_by_stem
+from seg_perception.training.datasets.paired import Annotated, Entry, Source
 from seg_perception.training.datasets.remapping import (
     IGNORE,
     ClassMap,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from seg_perception.errors import InputError
+from seg_perception.imaging.picture_files import decode_image, exif_orientation, read_bytes
 from seg_perception.structures import U8, ClassTable, Labels
 from seg_perception.training.datasets.config import DatasetConfig
-from seg_perception.training.datasets.pictures import decode_image, exif_orientation, read_bytes
 from seg_perception.training.datasets.sample import Sample
 
 

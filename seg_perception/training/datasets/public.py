@@ -19,6 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seg_perception.errors import ConfigurationError
+from seg_perception.imaging.picture_files import IMAGE_SUFFIXES, MASK_SUFFIXES
 from seg_perception.training.datasets.config import DatasetConfig, read_names
 from seg_perception.training.datasets.folders import (
     files_by_stem,
@@ -27,7 +28,6 @@ from seg_perception.training.datasets.folders import (
     pair_folders,
 )
 from seg_perception.training.datasets.paired import Source
-from seg_perception.training.datasets.pictures import IMAGE_SUFFIXES, MASK_SUFFIXES
 from seg_perception.training.datasets.tables import (
     ADE20K,
     ADE20K_OTHER,

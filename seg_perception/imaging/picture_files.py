@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from seg_perception.errors import ImageTooLargeError, InputError
-from seg_perception.imaging import check_compressed, decode, to_rgb
+from seg_perception.imaging.compressed import check_compressed, decode
+from seg_perception.imaging.convert import to_rgb
 from seg_perception.structures import U8, CompressedFrame, Frame, Labels
 
 IMAGE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'})

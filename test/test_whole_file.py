@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from seg_perception.errors import WeightsError
-from seg_perception.models.whole_file import write_whole
+from seg_perception.errors import OutputError
+from seg_perception.whole_file import write_whole
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -18,7 +18,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError('disk full')
 
     monkeypatch.setattr(os, 'replace', fail)
-    with pytest.raises(WeightsError, match='disk full'):
+    with pytest.raises(OutputError, match='disk full'):
         write_whole(path, b'new')
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seg_perception.errors import ImageTooLargeError, InputError
-from seg_perception.training.datasets.pictures import (
+from seg_perception.imaging.picture_files import (
     decode_color_png,
     decode_image,
     decode_index_mask,
