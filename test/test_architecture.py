@@ -17,7 +17,7 @@ PACKAGE = 'seg_perception'
 
 CORE = {'errors', 'structures', 'whole_file'}
 PIXELS = CORE | {'imaging', 'geometry'}
-RUNNING = PIXELS | {'models', 'backends', 'postprocess', 'pipeline', 'sources'}
+RUNNING = PIXELS | {'messages', 'models', 'backends', 'postprocess', 'pipeline', 'sources'}
 
 # What each part may import, itself aside. '' is the package's own __init__.
 MAY_IMPORT = {
@@ -28,7 +28,8 @@ MAY_IMPORT = {
     'progress': {'errors'},
     'imaging': CORE,
     'geometry': CORE,
-    'sources': PIXELS,
+    'messages': PIXELS,
+    'sources': PIXELS | {'messages'},
     'models': PIXELS,
     'backends': PIXELS | {'models'},
     'postprocess': PIXELS | {'models'},

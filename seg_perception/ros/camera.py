@@ -22,10 +22,11 @@ from seg_perception.errors import (
 )
 from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import check_compressed, check_frame
+from seg_perception.messages.calibration import camera_info_to_intrinsics
+from seg_perception.messages.cdr import read_compressed_image
 from seg_perception.postprocess import ObjectAssociator
 from seg_perception.ros import qos
 from seg_perception.ros.accounting import CameraAccount, DropReason
-from seg_perception.ros.cdr import read_compressed_image
 from seg_perception.ros.depth import DepthInput, DepthMatch, ViewedDepth
 from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.health import CameraReport, State
@@ -33,7 +34,7 @@ from seg_perception.ros.intake import Intake
 from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
-from seg_perception.ros.messages import camera_info_to_intrinsics, serialized_to_frame
+from seg_perception.ros.messages import serialized_to_frame
 from seg_perception.ros.mount import F64, Transforms, base_from_optical
 from seg_perception.ros.outputs import CameraOutputs
 from seg_perception.ros.params import CameraParameters, Parameters

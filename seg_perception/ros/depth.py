@@ -26,9 +26,9 @@ from seg_perception.geometry import (
     check_registered,
     depth_to_m,
 )
-from seg_perception.ros.cdr import read_image
+from seg_perception.messages.calibration import camera_info_to_intrinsics
+from seg_perception.messages.cdr import read_image
 from seg_perception.ros.log import ThrottledLog
-from seg_perception.ros.messages import camera_info_to_intrinsics
 from seg_perception.structures import Frame
 
 _NUM_RECENT = 8

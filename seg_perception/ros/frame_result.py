@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,27 +12,21 @@ import numpy as np
 import numpy.typing as npt
 from std_msgs.msg import Header
 
-from seg_perception.errors import ConfigurationError
 from seg_perception.geometry import Intrinsics, OrientedBox, object_boxes
 from seg_perception.geometry.boxes import LEVEL_CAMERA_UP
 from seg_perception.imaging import to_rgb
-from seg_perception.postprocess import find_objects, select_objects
-from seg_perception.ros.cdr import blank_image, write_image
+from seg_perception.messages.cdr import blank_image, write_image
+from seg_perception.postprocess.choosing import chosen_objects
 from seg_perception.ros.depth import ViewedDepth
 from seg_perception.ros.messages import make_header
 from seg_perception.ros.mount import F64
 from seg_perception.ros.params import Parameters
 from seg_perception.structures import (
-    BACKGROUND_NAMES,
     U8,
-    ClassTable,
     Frame,
     Objects,
     Segmentation,
 )
-
-_MAX_OBJECTS = 500
-"""More would be noise, and following them from frame to frame would take too long."""
 
 
 @dataclass(frozen=True)
@@ -113,25 +107,11 @@ class FrameResult:
 
         Their ids are stable where ``object_tracking`` is on.
         """
-        classes = self.segmentation.classes
-        names = self.parameters.object_classes
-        wanted = None
-        if '*' not in names:
-            # Of models that take prompts, names come and go.
-            wanted = [classes.id_of(name) for name in names if name in classes.names]
-        min_area_px = self.parameters.object_min_area_px
-        if self.segmentation.objects is not None:
-            found = select_objects(
-                self.segmentation.objects,
-                classes,
-                wanted,
-                min_area_px=min_area_px,
-                max_objects=_MAX_OBJECTS,
-            )
-        else:
-            found = find_objects(
-                self.segmentation, wanted, min_area_px=min_area_px, max_objects=_MAX_OBJECTS
-            )
+        found = chosen_objects(
+            self.segmentation,
+            self.parameters.object_classes,
+            min_area_px=self.parameters.object_min_area_px,
+        )
         return self.track(found)
 
     @cached_property
@@ -162,21 +142,6 @@ class FrameResult:
         )
         self.count_unsupported(sum(box is None for box in boxes.values()))
         return boxes
-
-
-def object_class_ids(classes: ClassTable, names: Sequence[str]) -> list[int] | None:
-    """The classes that have objects; None for all but background.
-
-    Raises:
-        ConfigurationError: the model has no class of a name, or it is background.
-    """
-    if '*' in names:
-        return None
-    if background := [name for name in names if name in BACKGROUND_NAMES]:
-        raise ConfigurationError(
-            f'object_classes: expected classes of things, got {", ".join(background)}'
-        )
-    return [classes.id_of(name) for name in names if name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from seg_perception.geometry import depth_samples
+from seg_perception.messages.described import write_camera_info
 from seg_perception.ros.frame_result import FrameResult, Output
-from seg_perception.ros.messages import intrinsics_to_camera_info
 from seg_perception.ros.object_outputs import masked_points
 from seg_perception.structures import U8
 
@@ -91,9 +91,12 @@ def _depth_without_target(result: FrameResult) -> U8 | None:
     return result.image(samples_VU, '32FC1' if frame.encoding == '32FC1' else '16UC1')
 
 
-def _depth_camera_info(result: FrameResult) -> CameraInfo | None:
+def _depth_camera_info(result: FrameResult) -> U8 | None:
     """Describes ``grasp/depth``, beside which consumers look for it."""
     if result.depth is None or result.intrinsics is None or _target_mask(result) is None:
         return None
     size_wh = (result.depth.frame.width, result.depth.frame.height)
-    return intrinsics_to_camera_info(result.intrinsics.resized(size_wh), result.header)
+    segmentation = result.segmentation
+    return write_camera_info(
+        result.intrinsics.resized(size_wh), segmentation.stamp_ns, segmentation.frame_id
+    )

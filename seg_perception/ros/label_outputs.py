@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from sensor_msgs.msg import CameraInfo, Image
 
+from seg_perception.messages.described import write_camera_info, write_label_info
 from seg_perception.postprocess import draw_overlay
 from seg_perception.ros.frame_result import FrameResult, Output
-from seg_perception.ros.messages import class_table_to_label_info, intrinsics_to_camera_info
 from seg_perception.structures import U8
 
 
@@ -62,16 +61,23 @@ def _overlay(result: FrameResult) -> U8:
     return message
 
 
-def _camera_info(result: FrameResult) -> CameraInfo | None:
+def _camera_info(result: FrameResult) -> U8 | None:
     if result.intrinsics is None:
         return None
     height, width = result.size_hw
-    return intrinsics_to_camera_info(result.intrinsics.resized((width, height)), result.header)
+    segmentation = result.segmentation
+    return write_camera_info(
+        result.intrinsics.resized((width, height)), segmentation.stamp_ns, segmentation.frame_id
+    )
 
 
-def _label_info_sync(result: FrameResult) -> Any:
-    return class_table_to_label_info(
-        result.segmentation.classes, result.parameters.confidence_threshold, result.header
+def _label_info_sync(result: FrameResult) -> U8:
+    segmentation = result.segmentation
+    return write_label_info(
+        segmentation.classes,
+        result.parameters.confidence_threshold,
+        segmentation.stamp_ns,
+        segmentation.frame_id,
     )
 
 

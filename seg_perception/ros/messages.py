@@ -1,6 +1,6 @@
 """Between ROS messages and this package's own values; bytes are viewed, not copied, on the way in.
 
-Sources: sensor_msgs/Image and CameraInfo; vision_msgs/LabelInfo.
+Source: sensor_msgs/Image. What needs no rclpy is in `seg_perception.messages`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from std_msgs.msg import Header
 from seg_perception.errors import EncodingError
 from seg_perception.geometry import Intrinsics
 from seg_perception.imaging import is_supported
-from seg_perception.ros.cdr import NANOSECONDS, read_image
-from seg_perception.structures import ClassTable, Frame
+from seg_perception.messages.cdr import NANOSECONDS, read_image
+from seg_perception.messages.described import write_camera_info
+from seg_perception.structures import Frame
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -110,54 +111,7 @@ def to_byte_array(data: np.ndarray | bytes | bytearray | memoryview) -> array.ar
     return values
 
 
-def camera_info_to_intrinsics(message: CameraInfo) -> Intrinsics:
-    """The calibration of the image as published: binning and ROI of the sensor applied.
-
-    CameraInfo's matrices describe the full sensor; an image with binning or a region of interest
-    shows a part of it at lower resolution (see the comments of sensor_msgs/CameraInfo).
-    """
-    roi = message.roi
-    width, height = int(message.width), int(message.height)
-    left, top = int(roi.x_offset), int(roi.y_offset)
-    cropped_wh = (int(roi.width) or width, int(roi.height) or height)
-    binning = (max(int(message.binning_x), 1), max(int(message.binning_y), 1))
-    k = [float(v) for v in message.k]
-    p = [float(v) for v in message.p]
-    k[2], k[5] = k[2] - left * k[8], k[5] - top * k[8]
-    p[2], p[6] = p[2] - left * p[10], p[6] - top * p[10]
-    cropped = Intrinsics(
-        size_wh=cropped_wh,
-        k=tuple(k),
-        p=tuple(p),
-        distortion_model=message.distortion_model,
-        d=tuple(float(v) for v in message.d),
-        r=tuple(float(v) for v in message.r),
-    )
-    return cropped.binned(binning)
-
-
 def intrinsics_to_camera_info(intrinsics: Intrinsics, header: Header) -> CameraInfo:
     """A CameraInfo without binning or ROI."""
-    width, height = intrinsics.size_wh
-    return CameraInfo(
-        header=header,
-        width=width,
-        height=height,
-        distortion_model=intrinsics.distortion_model,
-        d=list(intrinsics.d),
-        k=list(intrinsics.k),
-        r=list(intrinsics.r),
-        p=list(intrinsics.p),
-    )
-
-
-def class_table_to_label_info(classes: ClassTable, threshold: float, header: Header) -> object:
-    """A vision_msgs/LabelInfo; ``threshold`` is the probability below which pixels are unlabelled.
-
-    Raises:
-        ImportError: vision_msgs is not installed.
-    """
-    from vision_msgs.msg import LabelInfo, VisionClass
-
-    class_map = [VisionClass(class_id=i, class_name=name) for i, name in enumerate(classes.names)]
-    return LabelInfo(header=header, class_map=class_map, threshold=threshold)
+    message = write_camera_info(intrinsics, stamp_to_ns(header.stamp), header.frame_id)
+    return deserialize_message(message.tobytes(), CameraInfo)

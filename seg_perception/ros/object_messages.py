@@ -1,6 +1,6 @@
-"""Objects, points and boxes as messages.
+"""Points and boxes as messages.
 
-Sources: vision_msgs/Detection2DArray and Detection3DArray; visualization_msgs/MarkerArray;
+Sources: vision_msgs/Detection3DArray; visualization_msgs/MarkerArray;
 sensor_msgs/PointCloud2.
 """
 
@@ -32,28 +32,6 @@ _POINT_FIELD_TYPES = {
     'u2': PointField.UINT16,
     'u1': PointField.UINT8,
 }
-
-
-def objects_to_detections(objects: Objects, classes: ClassTable, header: Header) -> Any:
-    """A vision_msgs/Detection2DArray; boxes are in pixels of the label image.
-
-    ``id`` is the object's value in the ``instances`` image, ``class_id`` the class's name.
-    """
-    from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray
-
-    detections = []
-    for item in objects.items:
-        left, top, right, bottom = item.box_xyxy_px
-        box = BoundingBox2D(size_x=float(right - left), size_y=float(bottom - top))
-        # The box's edges lie between pixels, whose centres are at whole numbers.
-        box.center.position.x = (left + right - 1) / 2
-        box.center.position.y = (top + bottom - 1) / 2
-        detections.append(
-            Detection2D(
-                header=header, results=[_hypothesis(item, classes)], bbox=box, id=str(item.id)
-            )
-        )
-    return Detection2DArray(header=header, detections=detections)
 
 
 def boxes_to_detections(

@@ -11,12 +11,12 @@ from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from seg_perception.geometry import POINT_DTYPE, organised_points, selected_points
+from seg_perception.messages.described import write_detections
 from seg_perception.ros.frame_result import FrameResult, Output
 from seg_perception.ros.messages import to_byte_array
 from seg_perception.ros.object_messages import (
     boxes_to_detections,
     boxes_to_markers,
-    objects_to_detections,
     points_to_cloud,
 )
 from seg_perception.structures import U8
@@ -78,8 +78,11 @@ def _instances(result: FrameResult) -> U8:
     return result.image(result.objects.instances_YX, '16UC1')
 
 
-def _objects(result: FrameResult) -> Any:
-    return objects_to_detections(result.objects, result.segmentation.classes, result.header)
+def _objects(result: FrameResult) -> U8:
+    segmentation = result.segmentation
+    return write_detections(
+        result.objects, segmentation.classes, segmentation.stamp_ns, segmentation.frame_id
+    )
 
 
 def _objects_3d(result: FrameResult) -> Any | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +12,13 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from seg_perception.messages.described import write_label_info
+from seg_perception.messages.topic_names import topic_tokens
+from seg_perception.postprocess.choosing import object_class_ids
 from seg_perception.ros import qos
-from seg_perception.ros.frame_result import FrameResult, Output, object_class_ids
+from seg_perception.ros.frame_result import FrameResult, Output
 from seg_perception.ros.grasp_outputs import grasp_outputs
 from seg_perception.ros.label_outputs import label_outputs
-from seg_perception.ros.messages import class_table_to_label_info, make_header
 from seg_perception.ros.navigation_outputs import navigation_outputs
 from seg_perception.ros.object_outputs import depth_outputs, object_outputs
 from seg_perception.ros.params import CameraParameters, Parameters
@@ -65,34 +65,6 @@ def output_table(
         tokens = topic_tokens(classes, parameters.point_classes)
         outputs += depth_outputs(tokens, has_confidence=has_confidence)
     return sorted(outputs, key=lambda output: output.needs_depth)
-
-
-def topic_tokens(classes: ClassTable, names: Sequence[str]) -> dict[str, str]:
-    """What stands for classes in topic names.
-
-    Args:
-        classes: the model's.
-        names: classes; ``'*'`` for all, ``''`` is ignored.
-
-    Raises:
-        ConfigurationError: the model has no class of a given name.
-    """
-    chosen = classes.names if '*' in names else [name for name in names if name]
-    times = Counter(topic_token(name) for name in classes.names)
-    tokens = {}
-    for name in chosen:
-        class_id, token = classes.id_of(name), topic_token(name)
-        tokens[name] = token if times[token] == 1 else f'{token}_{class_id}'
-    return tokens
-
-
-def topic_token(class_name: str) -> str:
-    """A class name as part of a topic name: ``'dining table'`` becomes ``'dining_table'``.
-
-    Where several classes of a model give the same token, their ids are added to the topics.
-    """
-    token = re.sub(r'[^A-Za-z0-9]+', '_', class_name).strip('_') or 'class'
-    return f'class_{token}' if token[0].isdigit() else token
 
 
 Offered = Mapping[str, tuple[Output, Publisher]]
@@ -246,8 +218,8 @@ class CameraOutputs:
         """
         with self._label_info_lock:
             self._threshold, self._label_info_stamp_ns = threshold, stamp_ns
-            header = make_header(stamp_ns, '')
-            self._label_info.publish(class_table_to_label_info(self._classes, threshold, header))
+            message = write_label_info(self._classes, threshold, stamp_ns, '')
+            publish_serialized(self._label_info, message)
 
     def destroy(self) -> None:
         """Removes the publishers."""

@@ -7,8 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_perception.errors import ConfigurationError, InputError, MissingExtraError
+from seg_perception.errors import (
+    ConfigurationError,
+    GeometryError,
+    InputError,
+    MissingExtraError,
+)
 from seg_perception.geometry.intrinsics import Intrinsics
+from seg_perception.messages.calibration import camera_info_to_intrinsics
 from seg_perception.sources.source import SourceFrame
 from seg_perception.structures import CompressedFrame, Frame
 
@@ -108,14 +114,9 @@ class BagSource:
         if not connections:
             return None
         for _, _, info in self._messages(connections):
-            # ROS 1 spells the matrices in capitals, ROS 2 in small letters.
-            d, k, r, p = (
-                tuple(float(x) for x in getattr(info, n, getattr(info, n.upper(), ())))
-                for n in 'dkrp'
-            )
-            if info.width and info.height and k and k[0] > 0.0:
-                return Intrinsics((info.width, info.height), k, p, info.distortion_model, d, r)
-            return None
+            with suppress(GeometryError):
+                intrinsics = camera_info_to_intrinsics(info)
+                return intrinsics if intrinsics.k[0] > 0.0 else None
         return None
 
 

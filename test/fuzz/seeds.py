@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from seg_perception.imaging.encodings import ENCODINGS
-from seg_perception.ros.cdr import write_image
+from seg_perception.messages.cdr import write_image
 
 HEADER = struct.Struct('<HHHBB')
 """Height, width, step, index of the encoding and byte order of an image, before its pixels."""

@@ -23,11 +23,11 @@ from seg_perception.geometry import depth_to_m
 from seg_perception.imaging import check_compressed, check_frame, decode, to_rgb
 from seg_perception.imaging.encodings import ENCODINGS
 from seg_perception.imaging.picture_files import decode_image, decode_index_mask
+from seg_perception.messages.cdr import read_compressed_image, read_image
 from seg_perception.models.card import InputSpec, ModelCard, WeightsSource, load_card
 from seg_perception.models.graph_facts import read_graph_facts
 from seg_perception.models.state_dicts import load_state_dict
 from seg_perception.ros import params
-from seg_perception.ros.cdr import read_compressed_image, read_image
 from seg_perception.ros.params_values import changed
 from seg_perception.sources.bag import BagSource
 from seg_perception.sources.calibration import read_calibration

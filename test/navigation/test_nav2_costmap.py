@@ -9,6 +9,7 @@ import ros_harness  # noqa: F401  (sets the environment of ROS 2 first)
 import yaml
 
 from seg_perception.errors import ConfigurationError
+from seg_perception.messages.described import write_label_info
 from seg_perception.models import resolve
 from seg_perception.navigation import CostmapOptions, costmap_yaml
 from seg_perception.structures import ClassTable
@@ -111,9 +112,10 @@ def check_against_plugin(text, class_names):
 def published_names(classes):
     """The class names as the node's LabelInfo has them."""
     pytest.importorskip('vision_msgs', reason='vision_msgs is not installed')
-    from seg_perception.ros.messages import class_table_to_label_info, make_header
+    from rclpy.serialization import deserialize_message
+    from vision_msgs.msg import LabelInfo
 
-    label_info = class_table_to_label_info(classes, 0.0, make_header(0, ''))
+    label_info = deserialize_message(write_label_info(classes, 0.0, 0, '').tobytes(), LabelInfo)
     return [entry.class_name for entry in label_info.class_map]
 
 

@@ -14,9 +14,9 @@ from std_msgs.msg import Header
 
 from seg_perception.errors import EncodingError
 from seg_perception.imaging import check_frame, view_frame
+from seg_perception.messages.calibration import camera_info_to_intrinsics
 from seg_perception.ros.messages import (
     array_to_image,
-    camera_info_to_intrinsics,
     image_to_frame,
     intrinsics_to_camera_info,
     make_header,

@@ -21,7 +21,6 @@ from seg_perception.ros.messages import to_byte_array
 from seg_perception.ros.object_messages import (
     boxes_to_detections,
     boxes_to_markers,
-    objects_to_detections,
     points_to_cloud,
 )
 from seg_perception.structures import ClassTable, ObjectInstance, Objects
@@ -48,23 +47,8 @@ def make_objects() -> Objects:
     )
 
 
-def test_detections_in_the_image() -> None:
-    message = objects_to_detections(make_objects(), CLASSES, HEADER)
-    assert message.header.frame_id == 'optical'
-    cup, tray = message.detections
-    assert (cup.id, tray.id) == ('3', '7')
-    assert cup.header == HEADER
-    assert cup.results[0].hypothesis.class_id == 'cup'
-    assert cup.results[0].hypothesis.score == 0.75
-    # Pixels 2 to 5 and 1 to 2, centres at whole numbers.
-    assert (cup.bbox.center.position.x, cup.bbox.center.position.y) == (3.5, 1.5)
-    assert (cup.bbox.size_x, cup.bbox.size_y) == (4.0, 2.0)
-    assert (tray.bbox.center.position.x, tray.bbox.size_x) == (0.0, 1.0)
-
-
 def test_no_objects_are_an_empty_message() -> None:
     nothing = Objects(np.zeros((2, 2), np.uint16), ())
-    assert list(objects_to_detections(nothing, CLASSES, HEADER).detections) == []
     assert list(boxes_to_markers(nothing, {}, CLASSES, HEADER).markers) == []
 
 

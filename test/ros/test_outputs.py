@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.geometry import Intrinsics
+from seg_perception.messages.topic_names import topic_token
 from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.messages import stamp_to_ns
-from seg_perception.ros.outputs import output_table, topic_token
+from seg_perception.ros.outputs import output_table
 from seg_perception.ros.params import CameraParameters, Parameters
 from seg_perception.structures import ClassTable, Frame, Segmentation
 
@@ -80,7 +81,8 @@ def test_camera_info_matches_the_labels():
         Segmentation(np.zeros((1, 3), np.uint8), None, CLASSES, {}),
         intrinsics=intrinsics,
     )
-    info = topics(CLASSES, ('',))['camera_info'].make(result)
+    made = topics(CLASSES, ('',))['camera_info'].make(result)
+    info = deserialize_message(made.tobytes(), CameraInfo)
     assert (info.width, info.height, list(info.k[:3])) == (3, 1, [1.0, 0.0, 1.0])
 
 

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip('vision_msgs', reason='vision_msgs is not installed: run scripts/setup')
 
+from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
@@ -18,10 +19,10 @@ from vision_msgs.msg import (
 )
 
 from seg_perception.errors import ConfigurationError, PromptError
+from seg_perception.messages.described import write_detections
 from seg_perception.models import DEFAULT_MODEL, resolve
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.model_swap import check_fits
-from seg_perception.ros.object_messages import objects_to_detections
 from seg_perception.ros.params import Parameters
 from seg_perception.ros.prompts import PromptBook, detections_to_prompts
 from seg_perception.structures import ClassTable, Frame, ObjectInstance, Objects, Prompt
@@ -69,9 +70,10 @@ class TestReading:
 
     def test_our_own_objects_are_prompts(self):
         item = ObjectInstance(7, 1, 0.9, (4, 5, 14, 25), 50, (9.0, 15.0))
-        found = objects_to_detections(
-            Objects(None, (item,)), ClassTable(('background', 'cup')), Header()
+        written = write_detections(
+            Objects(None, (item,)), ClassTable(('background', 'cup')), 0, ''
         )
+        found = deserialize_message(written.tobytes(), Detection2DArray)
         assert detections_to_prompts(found.detections) == (
             Prompt('cup', box_xyxy_px=(4.0, 5.0, 14.0, 25.0)),
         )

@@ -16,8 +16,8 @@ from ros_harness import wait_until
 
 from seg_perception.errors import EncodingError, InputError
 from seg_perception.imaging import check_compressed, check_frame
+from seg_perception.messages.cdr import read_compressed_image
 from seg_perception.ros.accounting import DropReason
-from seg_perception.ros.cdr import read_compressed_image
 from seg_perception.ros.messages import serialized_to_frame
 from seg_perception.ros.soak.bad_messages import BAD_COMPRESSED, BAD_IMAGES
 from seg_perception.ros.soak.ledger import FrameTotals, Ledger, Sample, growth

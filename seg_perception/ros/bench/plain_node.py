@@ -25,8 +25,8 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
 from seg_perception.benchmarks.bare import BareModel
+from seg_perception.messages.topic_names import topic_token
 from seg_perception.models import resolve
-from seg_perception.ros.outputs import topic_token
 from seg_perception.ros.process import run_node
 
 # As cv_bridge's imgmsg_to_cv2(message, 'bgr8'); None where the bytes are BGR already.

@@ -22,10 +22,10 @@ from seg_perception.benchmarks.cases import NUM_MASKS, OUTPUTS, Case
 from seg_perception.benchmarks.null_model import write_null_model
 from seg_perception.benchmarks.pictures import NUM_PICTURES
 from seg_perception.benchmarks.statistics import Distribution, jitter_ms
+from seg_perception.messages.topic_names import topic_token
 from seg_perception.models import ModelCard, resolve
 from seg_perception.ros.bench.processes import Child, Servant
 from seg_perception.ros.environment import node_environment, private_domain_id
-from seg_perception.ros.outputs import topic_token
 from seg_perception.structures import Labels
 
 OURS, PLAIN, PLAIN_GRID = 'node', 'plain', 'plain_grid'

@@ -12,10 +12,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from seg_perception.errors import GeometryError, InputError
-from seg_perception.ros.cdr import read_compressed_image, read_image
+from seg_perception.messages.calibration import camera_info_to_intrinsics
+from seg_perception.messages.cdr import read_compressed_image, read_image
 from seg_perception.ros.doctor.streams import Seen
 from seg_perception.ros.doctor.wiring import CameraWiring
-from seg_perception.ros.messages import camera_info_to_intrinsics
 
 _QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _MAX_NOTED = 2000

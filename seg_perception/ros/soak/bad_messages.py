@@ -11,8 +11,8 @@ from types import MappingProxyType
 import numpy as np
 
 from seg_perception.imaging import encode
+from seg_perception.messages.cdr import write_image
 from seg_perception.ros.accounting import DropReason
-from seg_perception.ros.cdr import write_image
 from seg_perception.structures import Frame
 
 _HUGE_PX = 60_000

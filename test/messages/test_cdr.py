@@ -6,14 +6,18 @@ import struct
 
 import numpy as np
 import pytest
+import ros_harness  # noqa: F401  (sets the environment of ROS 2 first)
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+pytest.importorskip('rclpy', reason='rclpy is not installed: run scripts/setup')
+
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from seg_perception.errors import ImageLayoutError
-from seg_perception.ros.cdr import read_compressed_image, read_image, write_image
+from seg_perception.messages.cdr import read_compressed_image, read_image, write_image
 from seg_perception.ros.messages import array_to_image, make_header, stamp_to_ns, to_byte_array
 
 UINT32 = st.integers(0, 2**32 - 1)

@@ -26,7 +26,7 @@ from seg_perception.structures import U8, CompressedFrame, Frame
 NANOSECONDS = 1_000_000_000
 
 _ENCAPSULATION_SIZE = 4
-_LITTLE_ENDIAN = b'\x00\x01\x00\x00'
+LITTLE_ENDIAN = b'\x00\x01\x00\x00'
 _BYTE_ORDERS = MappingProxyType({b'\x00\x00': '>', b'\x00\x01': '<'})
 
 
@@ -98,7 +98,7 @@ def blank_image(
     start += _padding(start) + struct.pack('<II', *shape[:2]) + _string(encoding)
     start += struct.pack('?', dtype.newbyteorder('=') != dtype)
     start += _padding(start) + struct.pack('<II', num_bytes // shape[0], num_bytes)
-    start = _LITTLE_ENDIAN + start
+    start = LITTLE_ENDIAN + start
     message = np.empty(len(start) + num_bytes, np.uint8)
     message[: len(start)] = np.frombuffer(start, np.uint8)
     return message, message[len(start) :].view(dtype).reshape(shape)

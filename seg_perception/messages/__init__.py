@@ -1,0 +1,1 @@
+"""ROS messages as bytes (CDR), read and written where there need be no ROS."""
