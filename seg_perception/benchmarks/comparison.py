@@ -15,8 +15,12 @@ FIGURES: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
 }
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """A Markdown table of the cases that both reports have: before, after, after / before.
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What changed between two reports, in the cases that both have.
+
+    Returns:
+        ``changes``: hardware and versions that differ; ``rows``: of each case, mode and figure,
+        ``before``, ``after`` and ``ratio`` (after / before; None where before is 0).
 
     Raises:
         ConfigurationError: they have none in common.
@@ -28,29 +32,49 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
             'expected reports with a case in common, got '
             f'{", ".join(old) or "none"} and {", ".join(c["title"] for c in after["cases"])}'
         )
-    lines = []
-    for part in ('hardware', 'versions'):
-        for name in sorted(before[part].keys() | after[part].keys()):
-            values = before[part].get(name), after[part].get(name)
-            if values[0] != values[1]:
-                lines.append(f'{name}: {values[0]} → {values[1]}')
+    changes = [
+        {'what': name, 'before': before[part].get(name), 'after': after[part].get(name)}
+        for part in ('hardware', 'versions')
+        for name in sorted(before[part].keys() | after[part].keys())
+        if before[part].get(name) != after[part].get(name)
+    ]
+    rows = []
+    for first, second in pairs:
+        for mode in MODES:
+            if mode not in first['modes'] or mode not in second['modes']:
+                continue
+            for name, read in FIGURES.items():
+                old_value, new_value = read(first['modes'][mode]), read(second['modes'][mode])
+                if old_value is None or new_value is None:
+                    continue
+                rows.append(
+                    {
+                        'case': first['title'],
+                        'mode': mode,
+                        'figure': name,
+                        'before': old_value,
+                        'after': new_value,
+                        'ratio': new_value / old_value if old_value else None,
+                    }
+                )
+    return {'changes': changes, 'rows': rows}
+
+
+def comparison_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """`compare` as a Markdown table, below the machines' differences."""
+    compared = compare(before, after)
+    lines = [f'{c["what"]}: {c["before"]} → {c["after"]}' for c in compared['changes']]
     lines += [
         '',
         '| case | mode | figure | before | after | ratio |',
         '|---|---|---|---:|---:|---:|',
     ]
-    for first, second in pairs:
-        title = first['title']
-        for mode, mode_name in MODES.items():
-            if mode not in first['modes'] or mode not in second['modes']:
-                continue
-            for name, read in FIGURES.items():
-                old_value = read(first['modes'][mode])
-                new_value = read(second['modes'][mode])
-                if old_value is None or new_value is None:
-                    continue
-                ratio = f'{new_value / old_value:.2f}' if old_value else '–'
-                cells = f'{old_value:.2f} | {new_value:.2f} | {ratio}'
-                lines.append(f'| {title} | {mode_name} | {name} | {cells} |')
-                title = mode_name = ''
+    last: tuple[str, str] = ('', '')
+    for row in compared['rows']:
+        title = row['case'] if row['case'] != last[0] else ''
+        mode = MODES[row['mode']] if (row['case'], row['mode']) != last else ''
+        last = (row['case'], row['mode'])
+        ratio = f'{row["ratio"]:.2f}' if row['ratio'] is not None else '–'
+        cells = f'{row["before"]:.2f} | {row["after"]:.2f} | {ratio}'
+        lines.append(f'| {title} | {mode} | {row["figure"]} | {cells} |')
     return '\n'.join(lines) + '\n'

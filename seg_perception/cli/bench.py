@@ -6,23 +6,31 @@ import argparse
 import shlex
 import sys
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from seg_perception.benchmarks.acceptance import BOUNDS
 from seg_perception.cli import engine_bench
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import MAX_WIDTH, add_json_option
 
 DESCRIPTION = """\
 Measures, interleaved in one run and each checked for right labels first:
+
   forward alone  the model's bare forward loop, the limit;
   Segmenter      this package's pipeline in one process;
-  node           segmentation_node between a camera process and a sink process, over live topics;
-  plain node     the same as tutorials write it: BGR copy, cv2.resize, NumPy normalisation,
-                 softmax and argmax at the network's size, NEAREST resize, array.tobytes().
+  node           segmentation_node between a camera process and a sink
+                 process, over live topics;
+  plain node     the same as tutorials write it: BGR copy, cv2.resize, NumPy
+                 normalisation, softmax and argmax at the network's size,
+                 NEAREST resize, array.tobytes().
+
 Reports CPU time per frame, latency p50/p95/p99, rate, jitter, missed frames and memory.
 """
 
 EPILOG = """\
+{examples}
 sweeps: lists are separated by commas. The first values together are the base; every other value
 is measured with all else as in the base. --model null is a network that costs nothing, so that
 only the node's own work is left; cameras then send 10 images per second, else 1.3 times what the
@@ -33,7 +41,9 @@ throughput against the bare forward loop: the camera is part of the measurement,
 so its CPU time, spread over all cores, is taken off the time: frames / (seconds - camera CPU
 seconds / cores). The sink's is not taken off.
 
-{bounds}
+{bounds}"""
+
+EXAMPLES = """\
 examples:
   seg-perception bench --size 640x480,1280x720,1920x1080 --out /tmp/sizes
   seg-perception bench --classes 2,21,150 --outputs labels,labels+confidence,+masks5,+overlay
@@ -53,39 +63,56 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         'bench',
         help='measure what the node costs beside the model, against a plain node',
         description=DESCRIPTION,
-        epilog=EPILOG.replace('{bounds}', _bounds_text()),
+        epilog=EPILOG.replace('{bounds}', _bounds_text()).replace('{examples}', EXAMPLES),
     )
     parser.add_argument(
-        '--model', type=_texts, default=['null'], help='models: null, catalog names or files'
+        '--model',
+        type=_texts,
+        default='null',
+        metavar='NAME,…',
+        help='models: null, catalog names or files',
     )
     parser.add_argument(
-        '--classes', type=_numbers, default=[21], help='class counts of the null model'
+        '--classes',
+        type=_numbers,
+        default='21',
+        metavar='N,…',
+        help='class counts of the null model',
     )
     parser.add_argument(
-        '--size', type=_sizes, default=[(1280, 720)], help='image sizes, WIDTHxHEIGHT'
+        '--size', type=_sizes, default='1280x720', metavar='WxH,…', help='image sizes in pixels'
     )
     parser.add_argument(
         '--encoding',
         type=_texts,
-        default=['rgb8'],
+        default='rgb8',
+        metavar='NAME,…',
         help='image encodings: rgb8, bgr8, yuv422, bayer_rggb8 …, or jpeg',
     )
     parser.add_argument(
         '--outputs',
         type=_texts,
-        default=['labels+confidence'],
+        default='labels+confidence',
+        metavar='NAME,…',
         help='what is listened to: labels, labels+confidence, +masks5, +overlay (each with all '
         'before it)',
     )
-    parser.add_argument('--cameras', type=_numbers, default=[1], help='numbers of cameras')
     parser.add_argument(
-        '--threads', type=_numbers, default=[1], help='CPU threads of the model (1)'
+        '--cameras', type=_numbers, default='1', metavar='N,…', help='numbers of cameras'
     )
-    parser.add_argument('--rounds', type=int, default=3, help='turns of each mode (3)')
-    parser.add_argument('--seconds', type=float, default=3.0, help='length of a turn (3)')
-    parser.add_argument('--rate', type=float, help='images per second of each camera')
     parser.add_argument(
-        '--out', type=Path, help='folder for report.json, report.md and report.png'
+        '--threads', type=_numbers, default='1', metavar='N,…', help='CPU threads of the model'
+    )
+    parser.add_argument('--rounds', type=int, default=3, help='turns of each mode')
+    parser.add_argument('--seconds', type=float, default=3.0, help='length of a turn')
+    parser.add_argument(
+        '--rate', type=float, metavar='HZ', help='images per second of each camera'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='FOLDER',
+        help='folder for report.json, report.md and report.png',
     )
     parser.add_argument(
         '--accept',
@@ -98,10 +125,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         '--compare', nargs=2, type=Path, metavar='REPORT', help='compare two report.json instead'
     )
-    parser.add_argument('--log-dir', type=Path, help="folder for the processes' messages")
+    parser.add_argument(
+        '--log-dir', type=Path, metavar='FOLDER', help="folder for the processes' messages"
+    )
     parser.add_argument(
         '--domain-id', type=int, help='ROS domain to run on; a private one where not given'
     )
+    add_json_option(parser)
     engine_bench.add_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -109,10 +139,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     if arguments.compare:
-        from seg_perception.benchmarks.comparison import compare
+        from seg_perception.benchmarks.comparison import compare, comparison_table
         from seg_perception.benchmarks.report import read_json
 
-        print(compare(*(read_json(path) for path in arguments.compare)), end='')
+        reports = [read_json(path) for path in arguments.compare]
+        if arguments.json:
+            print_json(compare(*reports))
+        else:
+            print(comparison_table(*reports), end='')
         return 0
     if arguments.accept:
         return _accept(arguments)
@@ -138,23 +172,30 @@ def run(arguments: argparse.Namespace) -> int:
         log_dir=arguments.log_dir,
     )
     document = make_document(cases, shlex.join(['seg-perception', *sys.argv[1:]]), busy_before)
-    print(to_markdown(document), end='')
     if arguments.out is not None:
         write_report(document, arguments.out)
         print(f'wrote report.json, report.md and report.png to {arguments.out}', file=sys.stderr)
+    if arguments.json:
+        print_json(document)
+    else:
+        print(to_markdown(document), end='')
     return 0
 
 
 def _accept(arguments: argparse.Namespace) -> int:
     from seg_perception.ros.bench.run import measure_acceptance
 
-    num_failed = 0
+    verdicts = []
     for verdict in measure_acceptance(
         arguments.accept, domain_id=arguments.domain_id, log_dir=arguments.log_dir
     ):
-        print(verdict.line(), flush=True)
-        num_failed += not verdict.is_passed
-    return 1 if num_failed else 0
+        print(verdict.line(), flush=True, file=sys.stderr if arguments.json else sys.stdout)
+        verdicts.append(verdict)
+    is_passed = all(verdict.is_passed for verdict in verdicts)
+    if arguments.json:
+        bounds = [{**asdict(v), 'is_passed': v.is_passed} for v in verdicts]
+        print_json({'is_passed': is_passed, 'bounds': bounds})
+    return 0 if is_passed else 1
 
 
 def _bounds_text() -> str:
@@ -162,7 +203,9 @@ def _bounds_text() -> str:
     for name, bound in BOUNDS.items():
         limit = f'{bound.sign} {bound.limit:g}' if bound.limit is not None else bound.sign
         lines.append(f'  {name} {limit}')
-        lines += textwrap.wrap(bound.meaning, 90, initial_indent='    ', subsequent_indent='    ')
+        lines += textwrap.wrap(
+            bound.meaning, MAX_WIDTH - 2, initial_indent='    ', subsequent_indent='    '
+        )
     return '\n'.join([*lines, ''])
 
 
@@ -174,12 +217,19 @@ def _texts(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in _texts(text)]
+    try:
+        return [int(part) for part in _texts(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'expected whole numbers, got {text!r}') from None
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:
     sizes = []
     for part in _texts(text):
-        width, height = part.split('x')
-        sizes.append((int(width), int(height)))
+        try:
+            width, height = map(int, part.split('x'))
+        except ValueError:
+            message = f'expected sizes as 1280x720, got {part!r}'
+            raise argparse.ArgumentTypeError(message) from None
+        sizes.append((width, height))
     return sizes

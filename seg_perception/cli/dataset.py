@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import add_json_option
+
 _DESCRIPTION = """\
 Reads every image and mask once and reports images without mask and masks without image,
 unreadable files, sizes that differ, ids outside the class table, masks without annotation,
@@ -28,7 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         'dataset',
         help='check annotated images before training on them',
-        description='Works with annotated images.',
+        description='Works with annotated images, before a training does.',
+        epilog=_EPILOG,
     )
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     check = commands.add_parser(
@@ -51,17 +55,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     check.add_argument('--root', help='its folder')
     check.add_argument('--split', help='its part, as the layout names it')
     check.add_argument('--classes', help='names in the order of ids, with commas, or a file')
-    check.add_argument('--json', action='store_true', help='print the report as JSON')
+    add_json_option(check)
     check.add_argument(
-        '--workers', type=int, default=0, help='threads that read; 0 (default): one per core'
+        '--workers', type=int, default=0, help='threads that read; 0 is one per core'
     )
     check.set_defaults(run=run_check)
 
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Runs ``dataset check``; returns its exit code."""
-    import json
-
     from seg_perception.training.datasets.check import check_datasets
 
     configs, base_dir = _configs(arguments)
@@ -71,7 +73,10 @@ def run_check(arguments: argparse.Namespace) -> int:
         num_workers=max(arguments.workers, 0),
         on_progress=_show_progress if sys.stderr.isatty() else None,
     )
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else report.to_text())
+    if arguments.json:
+        print_json(report.to_dict())
+    else:
+        print(report.to_text())
     return 1 if report.num_errors else 0
 
 

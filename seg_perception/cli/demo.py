@@ -6,6 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seg_perception.cli.completion import model_names, parameter_names
+from seg_perception.cli.parsing import complete_with
+
+_EPILOG = """\
+examples:
+  seg-perception demo
+  seg-perception demo --source webcam:0 --seconds 60
+  seg-perception demo --source drive.mcap --rate 0 --out /tmp/drive
+  seg-perception demo --model mobile.onnx -p object_min_area_px:=200 -p confidence_threshold:=0.5
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
@@ -15,9 +26,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description='Starts an image source, the segmentation node and a monitor as processes on '
         'a private ROS 2 domain, and shows rate, latency and the classes seen. Ends with 0 when '
         'frames were published.',
+        epilog=_EPILOG,
     )
     parser.add_argument(
-        '--seconds', type=float, default=20.0, help='how long to watch, from the first result on'
+        '--seconds',
+        type=float,
+        default=20.0,
+        metavar='SECONDS',
+        help='how long to watch, from the first result on',
     )
     parser.add_argument(
         '--out', type=Path, default=Path('out'), help='folder for overlay.png, summary and logs'
@@ -27,19 +43,25 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         default='demo',
         help='demo, image file, folder, glob, video, webcam:<index>, rosbag2 or mcap',
     )
-    parser.add_argument(
-        '--model', help="catalog name or file of a model; the node's default where not given"
+    complete_with(
+        parser.add_argument(
+            '--model', help="catalog name or file of a model; the node's default where not given"
+        ),
+        model_names,
     )
     parser.add_argument(
         '--rate', type=float, default=10.0, help='pictures per second; 0 for as recorded'
     )
-    parser.add_argument(
-        '-p',
-        '--param',
-        action='append',
-        default=[],
-        metavar='NAME:=VALUE',
-        help='a further parameter of the segmentation node; may be repeated',
+    complete_with(
+        parser.add_argument(
+            '-p',
+            '--param',
+            action='append',
+            default=[],
+            metavar='NAME:=VALUE',
+            help='a further parameter of the segmentation node; may be repeated',
+        ),
+        parameter_names,
     )
     parser.add_argument(
         '--domain-id', type=int, help='ROS domain to run on; a private one where not given'

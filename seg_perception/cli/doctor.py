@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import add_json_option
 
 DESCRIPTION = """\
 Looks at Python, ROS 2, middleware, DDS profile, torch, GPU and extras; then at the cameras of a
@@ -35,17 +37,25 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         epilog=EPILOG,
     )
     parser.add_argument(
-        '--node', default='/segmentation', help='the node whose cameras to look at (%(default)s)'
+        '--node', default='/segmentation', metavar='NAME', help='the node whose cameras to look at'
     )
     parser.add_argument('--image', metavar='TOPIC', default='', help='look at this camera instead')
     parser.add_argument(
-        '--transport', choices=('raw', 'compressed'), default='raw', help="that camera's (raw)"
+        '--transport',
+        choices=('raw', 'compressed'),
+        default='raw',
+        help='how that camera sends images',
     )
-    parser.add_argument('--depth', metavar='TOPIC', default='', help='its registered depth')
     parser.add_argument(
-        '--seconds', type=float, default=3.0, help='how long to listen to cameras (3)'
+        '--depth',
+        metavar='TOPIC',
+        default='',
+        help='its depth images, registered to the colour images',
     )
-    parser.add_argument('--json', action='store_true', help='print findings as JSON')
+    parser.add_argument(
+        '--seconds', type=float, default=3.0, help='how long to listen to each camera'
+    )
+    add_json_option(parser)
     parser.add_argument(
         '--bundle',
         type=Path,
@@ -68,17 +78,18 @@ def run(arguments: argparse.Namespace) -> int:
             seconds=arguments.seconds,
         )
     )
-    if arguments.json:
-        print(json.dumps([finding.to_document() for finding in findings], indent=2))
-    else:
-        for finding in findings:
-            print(f'[{_MARKS[finding.gravity.name]}] {finding.check}: {finding.what}')
-            if finding.fix:
-                print(f'       -> {finding.fix}')
+    names: list[str] = []
     if arguments.bundle is not None:
         from seg_perception.ros.doctor.bundle import write_bundle
 
         names = write_bundle(arguments.bundle, findings, parameters)
-        if not arguments.json:
-            print(f'wrote {arguments.bundle} with {", ".join(names)}')
+    if arguments.json:
+        print_json([finding.to_document() for finding in findings])
+        return exit_code(findings)
+    for finding in findings:
+        print(f'[{_MARKS[finding.gravity.name]}] {finding.check}: {finding.what}')
+        if finding.fix:
+            print(f'       -> {finding.fix}')
+    if names:
+        print(f'wrote {arguments.bundle} with {", ".join(names)}')
     return exit_code(findings)

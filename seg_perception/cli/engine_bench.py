@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
+import sys
 from pathlib import Path
+
+from seg_perception.cli.output import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--live',
         nargs='+',
-        metavar='MODEL[,engine=…][,precision=…][,weights=…]',
-        help='compare the latency of these over live topics, by turns; the first is the reference',
+        metavar='MODEL[,…]',
+        help='compare the latency of these over live topics, by turns; the first is '
+        'the reference; after the name may come ,engine=… ,precision=… and ,weights=…',
     )
     group.add_argument(
         '--gpu',
@@ -31,27 +34,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '(of images and network input), --batch, --engine and --precision; random:NAME takes the '
         'architecture of NAME with random weights',
     )
-    group.add_argument('--batch', default='1', help='images at once, of --gpu (1)')
+    group.add_argument('--batch', default='1', metavar='N,…', help='images at once, of --gpu')
     group.add_argument(
         '--engine',
+        metavar='NAME,…',
         help='engines, separated by commas; of --parity those here, of --gpu eager,cuda_graph',
     )
     group.add_argument(
         '--precision',
+        metavar='NAME,…',
         help='precisions; of --parity fp32 and bf16 (fp16 on a GPU), of --gpu fp16',
     )
-    group.add_argument('--images', type=Path, help="photographs of --parity; scikit-image's")
-    group.add_argument('--weights', type=Path, help="a local copy of --parity's weights")
-    group.add_argument('--device', default='auto', help='of --parity (auto)')
-    group.add_argument('--json', type=Path, help='file for the figures of these')
+    group.add_argument(
+        '--images',
+        type=Path,
+        metavar='FOLDER',
+        help="photographs of --parity (default: scikit-image's)",
+    )
+    group.add_argument(
+        '--weights', type=Path, metavar='FILE', help="a local copy of --parity's weights"
+    )
+    group.add_argument('--device', default='auto', help='of --parity: auto, cpu, cuda or cuda:N')
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the comparison that is asked for; returns the exit code."""
     compare = _parity if arguments.parity else _live if arguments.live else _gpu
     document = compare(arguments)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(document, indent=1) + '\n')
+    if arguments.json:
+        print_json(document)
     return 0
 
 
@@ -68,7 +79,8 @@ def _parity(arguments: argparse.Namespace) -> object:
         device=arguments.device,
         num_threads=arguments.threads[0],
     )
-    print(to_table(document), end='')
+    if not arguments.json:
+        print(to_table(document), end='')
     return document
 
 
@@ -86,9 +98,10 @@ def _live(arguments: argparse.Namespace) -> object:
         domain_id=arguments.domain_id,
         log_dir=arguments.log_dir,
     )
-    from seg_perception.ros.bench.live import to_table
+    if not arguments.json:
+        from seg_perception.ros.bench.live import to_table
 
-    print(to_table(rows), end='')
+        print(to_table(rows), end='')
     return rows
 
 
@@ -108,7 +121,9 @@ def _gpu(arguments: argparse.Namespace) -> object:
         case = gpu.GpuCase(name, engine, precision, (height, width), batch)
         rows.append(gpu.measure(case, seconds=arguments.seconds, rounds=arguments.rounds))
         head = gpu.table_head() if len(rows) == 1 else ''
-        print(f'{head}{gpu.table_row(rows[-1])}', end='', flush=True)
+        # Rows come as they are measured, which takes long.
+        stream = sys.stderr if arguments.json else sys.stdout
+        print(f'{head}{gpu.table_row(rows[-1])}', end='', flush=True, file=stream)
     return {
         'hardware': machine.hardware(),
         'versions': machine.versions(),

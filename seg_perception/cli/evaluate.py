@@ -6,6 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seg_perception.cli.completion import model_names
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import add_json_option, complete_with
+
+_EPILOG = """\
+examples:
+  seg-perception evaluate runs/floor config/training/floor.yaml
+  seg-perception evaluate deeplabv3_mobilenetv2.voc21 voc.yaml --part val --out report
+  seg-perception evaluate models/floor_int8 floor.yaml --engine openvino --json | jq .mean_iou
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
@@ -15,15 +26,19 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description='Runs a model on every image of a dataset, through the pipeline that the '
         'node runs and at the size of the image, and writes report.md, metrics.json and pictures: '
         'IoU by class, confusion matrix, best and worst images, and the curves of a training run.',
+        epilog=_EPILOG,
     )
-    parser.add_argument(
-        'model', help="a run's folder, an exported folder, a catalog name, card or model file"
+    complete_with(
+        parser.add_argument(
+            'model', help="a run's folder, an exported folder, a catalog name, card or model file"
+        ),
+        model_names,
     )
     parser.add_argument(
         'dataset', type=Path, help='YAML file of a dataset, or of a training run (its data)'
     )
     parser.add_argument(
-        '--part', help='which part of the file: train, val or test; val, or all there is'
+        '--part', help='which part of the file: train, val or test (default: val, or all there is)'
     )
     parser.add_argument('--out', type=Path, default=Path('report'), help='folder of the report')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
@@ -39,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help='replace a field of the file, e.g. data.root=/data/camvid; may be repeated',
     )
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -78,6 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         name = f'{arguments.dataset.stem} {part}'
         evaluation = evaluate(segmenter, dataset, name=name, progress=bar.reach)
         report = write_report(evaluation, segmenter, dataset, arguments.out, log=log)
+    if arguments.json:
+        print_json({**evaluation.summary(), 'report': report})
+        return 0
     metrics = evaluation.metrics
     print(
         f'{len(evaluation.images)} images: mean IoU {metrics.mean_iou:.4f}, '

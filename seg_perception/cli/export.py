@@ -6,6 +6,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seg_perception.cli.completion import model_names
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import add_json_option, complete_with
+
+_EPILOG = """\
+examples:
+  seg-perception export runs/floor -o models/floor
+  seg-perception export runs/floor -o models/floor_onnx --format onnx
+  seg-perception export runs/floor -o models/floor_int8 --format onnx --int8 --images photos
+
+The folder is a model: ros2 run seg_perception segmentation_node --ros-args -p model:=models/floor
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
@@ -15,8 +28,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description='Writes weights and model card into a new folder, loads it again as the node '
         'would, and compares it with the network at two sizes. A folder that is there is right: '
         'on any failure nothing is left.',
+        epilog=_EPILOG,
     )
-    parser.add_argument('model', help="a run's folder, a catalog name, card or weights file")
+    complete_with(
+        parser.add_argument('model', help="a run's folder, a catalog name, card or weights file"),
+        model_names,
+    )
     parser.add_argument('-o', '--out', type=Path, required=True, help='the folder to make')
     parser.add_argument(
         '--format',
@@ -37,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="folder of photographs from the robot's cameras that --int8 is made for; without "
         'one, photographs of scikit-image',
     )
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -53,6 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         weights_path=arguments.weights,
         quantised_for=images,
     )
+    if arguments.json:
+        print_json({'folder': done.folder, 'comparisons': done.comparisons})
+        return 0
     for comparison in done.comparisons:
         height, width = comparison.input_hw
         print(

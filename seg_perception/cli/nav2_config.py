@@ -7,6 +7,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seg_perception.cli.completion import model_names
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import add_json_option, complete_with
+
+_EPILOG = """\
+examples:
+  seg-perception nav2-config --model deeplabv3plus_mobilenetv2.ade20k31 \\
+      --drivable floor,road,sidewalk
+  seg-perception nav2-config --model deeplabv3plus_mobilenetv2.ade20k31 \\
+      --drivable floor,road --danger person,car \\
+      --camera /front --output nav2.yaml
+
+then:
+  ros2 launch seg_perception nav2_semantic.launch.py costmap:=nav2.yaml \\
+      image:=/front/image_raw model:=deeplabv3plus_mobilenetv2.ade20k31
+
+To use the layer inside Nav2, give --costmap local_costmap and copy the block of the layer, and its
+name in "plugins", into Nav2's own file.
+"""
+
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(',') if name.strip()]
@@ -21,15 +41,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         'semantic_segmentation_layer, reads the labels and points of the segmentation node. '
         'Class names are those of the model and are checked. Drivable ground becomes free, '
         'dangers become obstacles; other classes and unlabelled pixels mark nothing.',
-        epilog='Example: seg-perception nav2-config --model deeplabv3plus_mobilenetv2.ade20k31 '
-        '--drivable floor,road,sidewalk --danger person,car --camera /front --output nav2.yaml; '
-        'then: ros2 launch seg_perception nav2_semantic.launch.py costmap:=nav2.yaml '
-        'image:=/front/image_raw model:=... To use the layer inside Nav2, give --costmap '
-        'local_costmap and copy the block of the layer, and its name in "plugins", into '
-        "Nav2's own file.",
+        epilog=_EPILOG,
     )
-    parser.add_argument(
-        '--model', required=True, help='the model the node runs: a catalog name, card or file'
+    complete_with(
+        parser.add_argument(
+            '--model', required=True, help='the model the node runs: a catalog name, card or file'
+        ),
+        model_names,
     )
     parser.add_argument(
         '--drivable',
@@ -59,57 +77,58 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         type=float,
         default=0.3,
         metavar='METRES',
-        help='leave out points nearer to the camera (default: %(default)g)',
+        help='leave out points nearer to the camera',
     )
     parser.add_argument(
         '--max-distance',
         type=float,
         default=5.0,
         metavar='METRES',
-        help='leave out points farther away; the costmap is twice as wide (default: %(default)g)',
+        help='leave out points farther away; the costmap is twice as wide',
     )
     parser.add_argument(
         '--decay',
         type=float,
         default=5.0,
         metavar='SECONDS',
-        help='forget what is older (default: %(default)g)',
+        help='forget what is older',
     )
     parser.add_argument(
         '--resolution',
         type=float,
         default=0.05,
         metavar='METRES',
-        help='edge of a cell (default: %(default)g)',
+        help='edge of a cell',
     )
     parser.add_argument(
         '--global-frame',
         default='odom',
         metavar='FRAME',
-        help='frame the costmap moves through (default: %(default)s)',
+        help='frame the costmap moves through',
     )
     parser.add_argument(
         '--base-frame',
         default='base_link',
         metavar='FRAME',
-        help="the robot's frame (default: %(default)s)",
+        help="the robot's frame",
     )
     parser.add_argument(
         '--costmap',
         default='costmap',
         metavar='NAME',
         help="the costmap's node and namespace: costmap for nav2_semantic.launch.py, "
-        'local_costmap or global_costmap for Nav2 (default: %(default)s)',
+        'local_costmap or global_costmap for Nav2',
     )
     parser.add_argument(
         '--layer-name',
         default='semantic_segmentation_layer',
         metavar='NAME',
-        help="the layer's name among the costmap's plugins (default: %(default)s)",
+        help="the layer's name among the costmap's plugins",
     )
     parser.add_argument(
         '-o', '--output', type=Path, metavar='FILE', help='file to write; printed where not given'
     )
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -131,12 +150,18 @@ def run(arguments: argparse.Namespace) -> int:
         layer_name=arguments.layer_name,
     )
     text = costmap_yaml(resolve(arguments.model), arguments.drivable, arguments.danger, options)
-    if arguments.output is None:
+    if arguments.output is not None:
+        try:
+            arguments.output.write_text(text, encoding='utf-8')
+        except OSError as error:
+            raise ConfigurationError(
+                f'output: cannot write {arguments.output}: {error}'
+            ) from error
+        print(f'wrote {arguments.output}', file=sys.stderr)
+    if arguments.json:
+        import yaml
+
+        print_json(yaml.safe_load(text))
+    elif arguments.output is None:
         print(text, end='')
-        return 0
-    try:
-        arguments.output.write_text(text, encoding='utf-8')
-    except OSError as error:
-        raise ConfigurationError(f'output: cannot write {arguments.output}: {error}') from error
-    print(f'wrote {arguments.output}', file=sys.stderr)
     return 0

@@ -30,6 +30,16 @@ class HelpFormatter(argparse.HelpFormatter):
         width = min(shutil.get_terminal_size().columns, MAX_WIDTH) - 1
         super().__init__(prog, **{'width': width, 'max_help_position': 26, **more})
 
+    def _format_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: Any
+    ) -> str:
+        # All options are listed below; here are those that have to be given.
+        needed = [action for action in actions if action.required or not action.option_strings]
+        if usage is None and len(needed) < len(list(actions)):
+            usage = super()._format_usage(None, needed, [], '').strip()
+            usage = usage.replace(self._prog, '%(prog)s [options]', 1)
+        return super()._format_usage(usage, needed, [], prefix)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = textwrap.dedent(text).strip('\n').split('\n\n')
         return '\n\n'.join(_fill_paragraph(paragraph, width) for paragraph in paragraphs)

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import add_json_option
+
 DESCRIPTION = """\
 Runs segmentation_node between a process of cameras and one that listens, for as long as asked:
 cameras leave, come back, die, change size, encoding and rate, burst, fall silent and send
@@ -23,6 +26,7 @@ EPILOG = """\
 examples:
   seg-perception soak --minutes 60 --report soak.json
   seg-perception soak --minutes 5 --seed 7 --log-dir /tmp/soak
+  seg-perception soak --minutes 1 --json | jq .is_passed
 """
 
 
@@ -34,13 +38,18 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description=DESCRIPTION,
         epilog=EPILOG,
     )
-    parser.add_argument('--minutes', type=float, default=10.0, help='how long (10)')
-    parser.add_argument('--seed', type=int, default=0, help='the same one, the same steps (0)')
-    parser.add_argument('--report', type=Path, help='where to write everything as JSON')
-    parser.add_argument('--log-dir', type=Path, help="folder for the processes' messages")
+    parser.add_argument('--minutes', type=float, default=10.0, help='how long')
+    parser.add_argument('--seed', type=int, default=0, help='the same one makes the same steps')
+    parser.add_argument(
+        '--report', type=Path, metavar='FILE', help='where to write everything as JSON'
+    )
+    parser.add_argument(
+        '--log-dir', type=Path, metavar='FOLDER', help="folder for the processes' messages"
+    )
     parser.add_argument(
         '--domain-id', type=int, help='ROS domain to run on; a private one where not given'
     )
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -54,11 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
         domain_id=arguments.domain_id,
         log_dir=arguments.log_dir,
     )
-    from seg_perception.ros.soak.report import to_text
-
-    print(to_text(document), end='')
     if arguments.report is not None:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
         arguments.report.write_text(json.dumps(document, indent=2) + '\n', encoding='utf-8')
         print(f'wrote {arguments.report}', file=sys.stderr)
+    if arguments.json:
+        print_json(document)
+    else:
+        from seg_perception.ros.soak.report import to_text
+
+        print(to_text(document), end='')
     return 0 if document['is_passed'] else 1

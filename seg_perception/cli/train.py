@@ -6,6 +6,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import add_json_option
+
+_EPILOG = """\
+examples:
+  seg-perception train floor.yaml
+  seg-perception train config/training/camvid_fast.yaml \\
+      --set data.root=data/camvid --set training.epochs=3
+  seg-perception train floor.yaml --resume must --device cuda:1 --quiet
+
+The run folder is a model: evaluate and export take it, and so does the node (model:=OUT). Files to
+start from are in config/training of the package.
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
@@ -16,14 +30,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         'it starts from, which images, how they are varied, and for how long. The best weights '
         'on the validation images are kept. A run that was killed goes on where its last '
         'checkpoint is when the same command is given again.',
-        epilog='The run folder is a model: evaluate and export take it, and so does the node '
-        '(model:=OUT). Files to start from are in config/training of the package.',
+        epilog=_EPILOG,
     )
     parser.add_argument('config', type=Path, help='YAML file of the run')
     parser.add_argument(
         '--out',
         type=Path,
-        help='folder of the run; runs/NAME of the configuration where not given',
+        help='folder of the run (default: runs/NAME of the configuration)',
     )
     parser.add_argument(
         '--resume',
@@ -48,6 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         '--tensorboard', action='store_true', help='write events for TensorBoard too'
     )
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -71,6 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
         report = write_report(
             evaluation, segmenter, dataset, run_dir / 'report', log=read_log(run_dir / LOG_FILE)
         )
+    if arguments.json:
+        print_json(
+            {
+                'model': run_dir,
+                'report': report,
+                'num_steps': result.num_steps,
+                'best_step': result.best_step,
+                'is_stopped_early': result.is_stopped_early,
+                'mean_iou': evaluation.mean_iou,
+            }
+        )
+        return 0
     ended = 'stopped early' if result.is_stopped_early else 'finished'
     print(
         f'{ended} after {result.num_steps} steps; best at step {result.best_step}: '

@@ -60,6 +60,24 @@ def to_markdown(node: NodeName = 'segmentation_node') -> str:
     return '\n'.join(lines) + '\n'
 
 
+def to_document(node: NodeName = 'segmentation_node') -> list[dict[str, Any]]:
+    """The parameters of a node, for programs."""
+    return [
+        {
+            'name': f'{prefix}{name}',
+            'type': _type(default),
+            'default': default,
+            'choices': meaning.choices,
+            'minimum': meaning.minimum,
+            'maximum': meaning.maximum,
+            'live': meaning.is_live or meaning.is_swapped,
+            'description': meaning.description,
+        }
+        for table, prefix in _tables(node)
+        for name, default, meaning in rows(table)
+    ]
+
+
 def _tables(node: NodeName) -> list[tuple[type[Any], str]]:
     """The node's tables, and what stands before the names in each.
 

@@ -96,6 +96,13 @@ def test_comparison_shows_ratios_of_common_cases(document, tmp_path, capsys):
     assert f'cpu: {document["hardware"]["cpu"]} → another' in lines
     assert '|  | node | CPU ms/frame | 8.00 | 2.00 | 0.25 |' in lines
     assert not any('small' in line or 'new' in line for line in lines)
+    assert main(['bench', '--json', '--compare', *map(str, paths)]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert {'what': 'cpu', 'before': document['hardware']['cpu'], 'after': 'another'} in compared[
+        'changes'
+    ]
+    [row] = [r for r in compared['rows'] if (r['mode'], r['figure']) == ('node', 'CPU ms/frame')]
+    assert (row['case'], row['before'], row['after'], row['ratio']) == ('large', 8.0, 2.0, 0.25)
 
 
 def test_comparison_needs_a_common_case(document):

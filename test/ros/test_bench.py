@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,8 +125,9 @@ def test_node_and_plain_node_are_measured_over_live_topics(spawn, tmp_path):
 def test_precisions_are_compared_over_live_topics(spawn, tmp_path):
     model = 'deeplabv3_mobilenetv2.voc21'
     live = ['--live', model, f'{model},engine=eager,precision=bf16', '--size', '160x120']
-    turns = ['--rounds', '1', '--seconds', '2', '--json', 'live.json']
-    bench = spawn.command([*BENCH, *live, *turns], name='bench', ttl_s=170.0)
+    turns = ['--rounds', '1', '--seconds', '2', '--json']
+    command = shlex.join([*BENCH, *live, *turns])
+    bench = spawn.command(['bash', '-c', f'exec {command} >live.json'], name='bench', ttl_s=170.0)
     assert bench.wait(timeout_s=160.0) == 0
     native, rounded = json.loads((tmp_path / 'live.json').read_text())
     assert native['title'] == f'{model} native'
@@ -133,7 +135,6 @@ def test_precisions_are_compared_over_live_topics(spawn, tmp_path):
     assert rounded['title'] == f'{model} eager bf16'
     assert rounded['speed'] == native['latency_ms']['p50'] / rounded['latency_ms']['p50']
     assert min(native['frames'], rounded['frames']) >= 1
-    assert f'| {model} eager bf16 |' in bench.log
 
 
 def test_ctrl_c_leaves_no_process(spawn, tmp_path):
