@@ -101,6 +101,8 @@ setup(
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['py.typed', 'models/cards/*', 'models/embedded/*']},
     install_requires=[
+        # Completes the command line; pure Python without dependencies.
+        'argcomplete>=2.0',
         'numba>=0.59',
         'numpy>=1.24',
         # 5 changed its type codes, which breaks cv_bridge.

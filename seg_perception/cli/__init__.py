@@ -17,6 +17,6 @@ What every command keeps to, so that people and scripts can rely on it:
   with ``examples:`` and whole command lines, indented by two spaces; a test parses them.
   Paragraphs are wrapped, indented lines are kept, long examples are continued with backslashes,
   and options show their defaults, all by themselves. Every option has ``help``, with its unit.
-- *Completion*: `parsing.complete_with` gives an argument its words, e.g. `completion.model_names`.
+- *Completion*: `parsing.complete_with` gives an argument its words, e.g. `completers.model_names`.
 - Heavy libraries are imported in ``run``: a line of help or a completed word must not wait.
 """

@@ -1,58 +1,44 @@
-"""What the shell offers for the next word, through argcomplete; see docs/shell.md."""
+"""``seg-perception completion``: what makes a shell complete this program's words with Tab."""
 
 from __future__ import annotations
 
 import argparse
-import re
-import sys
-from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
-_ENTRY = re.compile(r'^( *)(\w+):(.*)$', re.MULTILINE)
-_TOP = 4
-"""How far parameters are indented in a parameter file; those of a camera are further."""
+_EPILOG = """\
+examples:
+  seg-perception completion bash >> ~/.bashrc
+  seg-perception completion zsh >> ~/.zshrc
+  seg-perception completion fish > ~/.config/fish/completions/seg-perception.fish
 
+For this shell alone: eval "$(seg-perception completion bash)". Completed are commands, options,
+their values, names of models and of parameters, and files.
+"""
 
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answers the shell and ends the process; called where the shell asks (``_ARGCOMPLETE``)."""
-    try:
-        import argcomplete
-    except ImportError:
-        sys.exit(1)
-    argcomplete.autocomplete(parser, always_complete_options='long')
+_ZSH_COMPLETES = '(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }'
+"""zsh completes nothing before this, and not everybody's ~/.zshrc has it."""
 
 
-def model_names(prefix: str) -> Iterable[str]:
-    """Names of the catalog, and files."""
-    from seg_perception.models.catalog import list_models
-
-    return [*list_models(), *files(prefix)]
-
-
-def files(prefix: str) -> Iterable[str]:
-    """Files and folders, as the shell would offer them."""
-    from argcomplete.completers import FilesCompleter
-
-    return list(FilesCompleter()(prefix))
-
-
-def parameter_names(prefix: str) -> Iterable[str]:
-    """``NAME:=`` of every parameter of the segmentation node."""
-    del prefix
-    return [f'{name}:=' for name in _parameter_names()]
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        'completion',
+        help='print what makes a shell complete commands with Tab',
+        description='Prints the lines that make a shell complete the words of seg-perception '
+        'when Tab is pressed.',
+        epilog=_EPILOG,
+    )
+    parser.add_argument('shell', choices=('bash', 'zsh', 'fish'), help='which shell')
+    parser.set_defaults(run=run)
 
 
-def _parameter_names() -> list[str]:
-    """From the parameter file that is installed: the table itself takes a second to import."""
-    from seg_perception.ros.environment import find_share_file
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the lines."""
+    from argcomplete.shell_integration import shellcode
 
-    path = find_share_file(Path('config/segmentation.yaml'))
-    if path is None:
-        return []
-    names, group = [], ''
-    for indent, name, value in _ENTRY.findall(path.read_text(encoding='utf-8')):
-        if not value and len(indent) == _TOP:
-            group = f'{name}.'
-        elif len(indent) >= _TOP:
-            names.append(name if len(indent) == _TOP else group + name)
-    return names
+    if arguments.shell == 'zsh':
+        print(_ZSH_COMPLETES)
+    # The code for bash serves zsh, too.
+    shell = 'fish' if arguments.shell == 'fish' else 'bash'
+    print(shellcode(['seg-perception'], shell=shell).strip())
+    return 0

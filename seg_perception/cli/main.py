@@ -12,6 +12,7 @@ from typing import Any
 
 from seg_perception.cli import (
     bench,
+    completion,
     dataset,
     demo,
     doctor,
@@ -28,7 +29,7 @@ from seg_perception.cli.parsing import MAX_WIDTH, CommandParser
 
 COMMANDS: Mapping[str, tuple[ModuleType, ...]] = {
     'see it work': (demo,),
-    'set up a robot': (doctor, models, params, nav2_config),
+    'set up a robot': (doctor, models, params, nav2_config, completion),
     'train a model': (dataset, train, evaluate, export),
     'measure the node': (bench, soak),
 }
@@ -50,7 +51,7 @@ examples:
 
 `seg-perception COMMAND --help` explains a command and has examples. Results are on stdout,
 everything else on stderr; --json prints results for scripts. Exit codes: 0 done, 1 an error or a
-failed check, 2 wrong arguments, 70 a bug, 130 interrupted. Completion with Tab: docs/shell.md.
+failed check, 2 wrong arguments, 70 a bug, 130 interrupted.
 """
 
 
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     if '_ARGCOMPLETE' in os.environ:
-        from seg_perception.cli.completion import complete
+        from seg_perception.cli.completers import complete
 
         complete(parser)
     arguments = parser.parse_args(argv)

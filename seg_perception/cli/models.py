@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_perception.cli.completion import model_names
+from seg_perception.cli.completers import model_names
 from seg_perception.cli.output import print_json
-from seg_perception.cli.parsing import add_json_option, complete_with
+from seg_perception.cli.parsing import OpenCommands, add_json_option, complete_with
 
 if TYPE_CHECKING:
     from seg_perception.zoo.importing import Answers, Question
@@ -60,23 +60,6 @@ examples:
 """
 
 
-class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]
-    """Takes what is no command for the name of a model to show."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        assert isinstance(values, Sequence)
-        words = list(values)
-        if words[0] not in self._name_parser_map:
-            words.insert(0, 'show')
-        super().__call__(parser, namespace, words, option_string)
-
-
 def add_parser(subparsers: Any) -> None:
     """Adds the command."""
     parser = subparsers.add_parser(
@@ -89,9 +72,12 @@ def add_parser(subparsers: Any) -> None:
     _add_list_options(parser)
     parser.set_defaults(run=run_list)
     commands = parser.add_subparsers(
-        title='commands', metavar='COMMAND|NAME', required=False, action=_Commands
+        title='commands',
+        metavar='COMMAND|NAME',
+        required=False,
+        action=OpenCommands,
+        default='show',
     )
-    commands.choices = None  # names of models are welcome too
     listing = commands.add_parser(
         'list',
         help='the models of the catalog',

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seg_perception.cli.completion import model_names
+from seg_perception.cli.completers import model_names
 from seg_perception.cli.output import print_json
 from seg_perception.cli.parsing import add_json_option, complete_with
 

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from seg_perception.cli.endings import WRONG_ARGUMENTS, flush_stdout
@@ -96,7 +96,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         choices = action.choices
-        if choices is None or value in choices:
+        if choices is None or value in choices or isinstance(action, OpenCommands):
             return
         words = list(map(str, choices))
         kind = 'command' if isinstance(action, argparse._SubParsersAction) else 'value'
@@ -117,6 +117,32 @@ class CommandParser(argparse.ArgumentParser):
         if isinstance(value, float) and not math.isfinite(value):
             raise argparse.ArgumentError(action, f'expected {kind}, got {arg_string!r}')
         return value
+
+
+class OpenCommands(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """Sub-commands of which one can be left out: ``default`` takes words that name none.
+
+    Args:
+        default: the command meant where the first word is none.
+    """
+
+    def __init__(self, *args: Any, default: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._default_command = default
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Parses the words with the command's parser."""
+        assert isinstance(values, Sequence)
+        words = list(values)
+        if words[0] not in self._name_parser_map:
+            words.insert(0, self._default_command)
+        super().__call__(parser, namespace, words, option_string)
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,9 @@ def test_a_command_says_what_it_is_for_and_shows_how(parser, purpose):
 def test_examples_are_what_the_parser_takes(parser, purpose):
     for words in examples_of(parser):
         # What the shell does with the output is none of the parser's business.
-        arguments = words[: next((i for i, w in enumerate(words) if w in ('|', '>')), len(words))]
+        arguments = words[
+            : next((i for i, w in enumerate(words) if w in {'|', '>', '>>'}), len(words))
+        ]
         build_parser().parse_args(arguments)
 
 
