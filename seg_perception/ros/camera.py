@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from seg_perception.errors import (
@@ -25,12 +20,12 @@ from seg_perception.imaging import check_compressed, check_frame
 from seg_perception.messages.calibration import camera_info_to_intrinsics
 from seg_perception.messages.cdr import read_compressed_image
 from seg_perception.postprocess import ObjectAssociator
-from seg_perception.ros import qos
 from seg_perception.ros.accounting import CameraAccount, DropReason
-from seg_perception.ros.depth import DepthInput, DepthMatch, ViewedDepth
+from seg_perception.ros.depth import DepthInput, ViewedDepth
 from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.health import CameraReport, State
 from seg_perception.ros.intake import Intake
+from seg_perception.ros.jobs import Job, WaitingList
 from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
@@ -39,57 +34,9 @@ from seg_perception.ros.mount import F64, Transforms, base_from_optical
 from seg_perception.ros.outputs import CameraOutputs
 from seg_perception.ros.params import CameraParameters, Parameters
 from seg_perception.ros.prompts import PromptBook
-from seg_perception.ros.timing import AHEAD_TOLERANCE_S, FrameTiming, StampFault
+from seg_perception.ros.subscribing import Feed
+from seg_perception.ros.timing import STAMP_REMEDIES, FrameTiming, StampFault
 from seg_perception.structures import CompressedFrame, Frame, Objects, Segmentation
-
-_Wanted = tuple[Any, str, Callable[[Any], None]]
-"""Message type, topic and callback of a subscription."""
-
-_STAMP_REMEDIES = {
-    StampFault.ZERO: 'images have no stamp: their outputs can be paired with nothing; the driver '
-    'must set header.stamp',
-    StampFault.AHEAD: f"stamps are more than {AHEAD_TOLERANCE_S:g} s ahead of the node's clock: "
-    "synchronise the computers' clocks (chrony, PTP), or set use_sim_time for a recording",
-    StampFault.REPEATED: 'two images in a row have the same stamp: outputs cannot be told apart; '
-    'two drivers may publish on this topic (ros2 topic info -v)',
-    StampFault.BACKWARDS: 'stamps went back: a recording began anew, or the clock was set; '
-    'tracking and pairing start anew',
-}
-
-
-class Request:
-    """Somebody waits for one frame of a camera (the ``~/segment`` service)."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.outcome = ''
-        self.is_success = False
-
-    def resolve(self, outcome: str, *, is_success: bool) -> None:
-        """Tells the one who waits."""
-        self.outcome, self.is_success = outcome, is_success
-        self.done.set()
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A frame on its way to the model.
-
-    Attributes:
-        frame: checked, not yet decoded.
-        arrived_s: when it arrived, on the monotonic clock.
-        requests: who waits for it.
-        depth: its depth image, None where nobody wants depth.
-    """
-
-    frame: Frame | CompressedFrame
-    arrived_s: float
-    requests: list[Request] = field(default_factory=list)
-    depth: DepthMatch | None = None
-
-    def inherit(self, replaced: Job) -> None:
-        """Those who waited for an older frame get this one."""
-        self.requests.extend(replaced.requests)
 
 
 class Camera:
@@ -148,23 +95,21 @@ class Camera:
         self._associator: ObjectAssociator | None = None
         self.start_time_anew()
         self._intrinsics: Intrinsics | None = None
-        self._subscriptions: list[Subscription] = []
-        self._depth_subscriptions: list[Subscription] = []
-        self._requests: list[Request] = []
-        self._requests_lock = threading.Lock()
+        self.waiting = WaitingList()
+        self._feed, self._depth_feed = self._make_feed(), self._make_feed()
         self._next_due_s = 0.0
         self._listening_since_s = 0.0
 
     def wants_images(self, *, is_lazy: bool) -> bool:
         """Whether there is a reason to listen to the camera."""
-        if self._requests:
+        if self.waiting:
             return True
         return self.is_enabled and (not is_lazy or self.outputs.is_wanted())
 
     @property
     def is_listening(self) -> bool:
         """Whether the node is subscribed to the camera now."""
-        return bool(self._subscriptions)
+        return self._feed.is_open
 
     def report(self, off_state: State, node_failure: str) -> CameraReport:
         """All that is known of the camera now.
@@ -204,49 +149,35 @@ class Camera:
         if self.depth is None:
             return True
         needs_depth = is_wanted and self.outputs.needs_depth(self.outputs.wanted())
-        return needs_depth == bool(self._depth_subscriptions)
+        return needs_depth == self._depth_feed.is_open
 
     def listen(self, is_wanted: bool) -> None:
         """Subscribes to the camera or leaves it; where that fails, says why and tries again."""
         # Depth first: an image that arrives in between would have none.
         if self.depth is not None and not self.listens_to_depth_as(is_wanted):
-            group = self._group
-            beside = f'{group.depth_topic.rsplit("/", 1)[0]}/camera_info'
-            image = (Image, group.depth_topic, self.depth.on_image)
-            info_topic = group.depth_camera_info_topic or beside
-            info = (CameraInfo, info_topic, self.depth.on_camera_info)
             self.depth.forget()
-            self._depth_subscriptions = self._switched(
-                self._depth_subscriptions, not self._depth_subscriptions, image, info
-            )
+            if self._depth_feed.is_open:
+                self._depth_feed.close()
+            else:
+                group = self._group
+                beside = f'{group.depth_topic.rsplit("/", 1)[0]}/camera_info'
+                info_topic = group.depth_camera_info_topic or beside
+                self._depth_feed.open(
+                    (Image, group.depth_topic, self.depth.on_image),
+                    (CameraInfo, info_topic, self.depth.on_camera_info),
+                )
         if is_wanted != self.is_listening:
             self._listening_since_s = time.monotonic()
             self.timing.restart()
-            if self._is_compressed:
-                image = (CompressedImage, self._given_topic, self._on_compressed)
+            if is_wanted:
+                kind = CompressedImage if self._is_compressed else Image
+                on_image = self._on_compressed if self._is_compressed else self._on_image
+                self._feed.open(
+                    (kind, self._given_topic, on_image),
+                    (CameraInfo, self._given_camera_info_topic, self._on_camera_info),
+                )
             else:
-                image = (Image, self._given_topic, self._on_image)
-            info = (CameraInfo, self._given_camera_info_topic, self._on_camera_info)
-            self._subscriptions = self._switched(self._subscriptions, is_wanted, image, info)
-
-    def request(self) -> Request:
-        """Asks for the next frame, whether enabled or not and however soon it comes."""
-        request = Request()
-        with self._requests_lock:
-            self._requests.append(request)
-        return request
-
-    def renew(self, requests: Sequence[Request], outcome: str) -> None:
-        """Has the next frame answer requests that this one could not."""
-        for request in requests:
-            request.outcome = outcome
-        with self._requests_lock:
-            self._requests += requests
-
-    def refuse_requests(self, outcome: str) -> None:
-        """Tells all who wait for a frame that none will come, or why none would do."""
-        for request in self._take_requests():
-            request.resolve(request.outcome or outcome, is_success=False)
+                self._feed.close()
 
     def intrinsics_of(self, frame: Frame) -> Intrinsics | None:
         """The newest calibration, if it belongs to images of this size."""
@@ -317,6 +248,15 @@ class Camera:
     def _group(self) -> CameraParameters:
         return self._parameters().camera[self.name]
 
+    def _make_feed(self) -> Feed:
+        return Feed(
+            self._node,
+            self._intake,
+            self.name,
+            lambda: self._parameters().image_reliability,
+            self._log,
+        )
+
     def _depth_input(self, topic: str) -> DepthInput:
         return DepthInput(
             self.name,
@@ -325,23 +265,6 @@ class Camera:
             is_rectified=self._group.is_rectified,
             log=self._log,
         )
-
-    def _switched(
-        self, subscriptions: list[Subscription], is_wanted: bool, *wanted: _Wanted
-    ) -> list[Subscription]:
-        """Subscribes to what is wanted, all or nothing, or destroys what is there."""
-        if is_wanted:
-            try:
-                for message_type, topic, callback in wanted:
-                    subscription = self._subscribe(message_type, topic, callback)
-                    subscriptions = [*subscriptions, subscription]
-                return subscriptions
-            except Exception as error:  # rclpy's own, such as QoS overrides that cannot be
-                self._log.error(self.name, f'cannot subscribe: {type(error).__name__}: {error}')
-        for subscription in subscriptions:
-            self._intake.remove(subscription)
-            self._node.destroy_subscription(subscription)
-        return []
 
     def _resolved(self, parameter: str, topic: str) -> str:
         """A topic name with namespace and remappings applied."""
@@ -353,28 +276,6 @@ class Camera:
                 f'{" ".join(str(error).split())}'
             ) from error
 
-    def _take_requests(self) -> list[Request]:
-        with self._requests_lock:
-            requests, self._requests = self._requests, []
-        return requests
-
-    def _subscribe(
-        self, message_type: Any, topic: str, callback: Callable[[Any], None]
-    ) -> Subscription:
-        subscription = self._node.create_subscription(
-            message_type,
-            topic,
-            callback,
-            qos.image_input(self._node, topic, self._parameters().image_reliability)
-            if message_type is not CameraInfo
-            else qos.sensor_input(),
-            callback_group=self._intake.group,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            raw=message_type is not CameraInfo,
-        )
-        self._intake.add(subscription)
-        return subscription
-
     def _on_image(self, message: memoryview) -> None:
         self.account.receive()
         try:
@@ -382,7 +283,7 @@ class Camera:
             check_frame(frame, max_pixels=self._max_pixels)
         except InputError as error:
             self.reject(error)
-            self.refuse_requests(str(error))
+            self.waiting.refuse_all(str(error))
         else:
             self._accept(frame)
 
@@ -393,7 +294,7 @@ class Camera:
             check_compressed(frame, max_pixels=self._max_pixels)
         except InputError as error:
             self.reject(error)
-            self.refuse_requests(str(error))
+            self.waiting.refuse_all(str(error))
         else:
             self._accept(frame)
 
@@ -401,14 +302,14 @@ class Camera:
         """Counts and reports a stamp that cannot be; the frame is used all the same."""
         faults = self.timing.add(stamp_ns, int(self._node.get_clock().now().nanoseconds))
         for fault in faults:
-            self._log.warning(self.name, f'{self.image_topic}: {_STAMP_REMEDIES[fault]}')
+            self._log.warning(self.name, f'{self.image_topic}: {STAMP_REMEDIES[fault]}')
         if StampFault.BACKWARDS in faults and self.depth is not None:
             self.depth.turn_back(stamp_ns)  # the tracker sees it for itself, in its turn
 
     def _accept(self, frame: Frame | CompressedFrame) -> None:
         self._check_stamp(frame.stamp_ns)
         now_s = time.monotonic()
-        requests = self._take_requests()
+        requests = self.waiting.take()
         if not requests:
             if not self.is_enabled:
                 self.account.drop(DropReason.INACTIVE)
@@ -420,14 +321,13 @@ class Camera:
                 self.account.drop(DropReason.SHED)
                 return
         depth = None
-        if self.depth is not None and self._depth_subscriptions:
+        if self.depth is not None and self._depth_feed.is_open:
             depth = self.depth.expect(frame.stamp_ns)
         job = Job(frame, now_s, requests, depth)
         replaced = self._mailboxes.put(self.name, job)
         if replaced is job:
             self.account.drop(DropReason.INACTIVE)
-            with self._requests_lock:
-                self._requests += requests
+            self.waiting.put_back(requests)
         elif replaced is not None:
             self.account.drop(DropReason.SUPERSEDED)
 

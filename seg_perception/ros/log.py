@@ -61,3 +61,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, SegPerceptionError):
         return str(error)
     return ''.join(traceback.format_exception(error)).rstrip()
+
+
+def first_line(error: Exception) -> str:
+    """The message without the dump of rcl's internals that some of its errors carry."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_perception.errors import InferenceError
 from seg_perception.models import ModelCard, resolve
 from seg_perception.pipeline import Segmenter
 from seg_perception.postprocess import draw_overlay
@@ -31,7 +32,10 @@ def model_options(parameters: Parameters) -> dict[str, Any]:
 
 
 def load_model(
-    parameters: Parameters, card: ModelCard, report: Callable[[str], None]
+    parameters: Parameters,
+    card: ModelCard,
+    report: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
 ) -> ResilientSegmenter:
     """Loads and warms the model; on an error nothing of it stays.
 
@@ -39,18 +43,19 @@ def load_model(
         parameters: the node's.
         card: of the model that they name.
         report: told what is done to bring the model back when it fails.
+        check: raises where nobody wants the model any more.
 
     Raises:
         SegPerceptionError: see `Segmenter` and `Segmenter.warm_up`.
     """
     return ResilientSegmenter(
-        lambda: _load(parameters, card),
+        lambda: _load(parameters, card, check),
         max_failures=parameters.max_model_failures,
         report=report,
     )
 
 
-def _load(parameters: Parameters, card: ModelCard) -> Segmenter:
+def _load(parameters: Parameters, card: ModelCard, check: Callable[[], None]) -> Segmenter:
     segmenter = Segmenter(
         **{**model_options(parameters), 'model': card},
         confidence_threshold=parameters.confidence_threshold,
@@ -59,6 +64,7 @@ def _load(parameters: Parameters, card: ModelCard) -> Segmenter:
         trust_model_code=parameters.trust_model_code,
     )
     try:
+        check()  # warming up may take longer than all before
         segmenter.warm_up()
         _warm_up_overlay(segmenter)
     except BaseException:
@@ -76,7 +82,8 @@ def _warm_up_overlay(segmenter: Segmenter) -> None:
 class ModelLoad(threading.Thread):
     """A model on its way into memory.
 
-    It cannot be interrupted; what a cancelled one has loaded is freed as soon as it has it.
+    It can be interrupted between loading and warming up only; what a cancelled one has loaded is
+    freed as soon as it has it.
 
     Attributes:
         parameters: what to load.
@@ -129,7 +136,9 @@ class ModelLoad(threading.Thread):
             self.is_resolved.set()
             with self._turn:
                 if not self._is_cancelled:
-                    self._hold(load_model(self.parameters, self.card, self._report))
+                    self._hold(
+                        load_model(self.parameters, self.card, self._report, self._check_wanted)
+                    )
         except Exception as error:
             self.error = error
         finally:
@@ -137,6 +146,10 @@ class ModelLoad(threading.Thread):
             self.is_resolved.set()
             if not self._is_cancelled:
                 self._finished()
+
+    def _check_wanted(self) -> None:
+        if self._is_cancelled:
+            raise InferenceError('nobody wants the model any more')
 
     def _hold(self, segmenter: ResilientSegmenter) -> None:
         with self._lock:

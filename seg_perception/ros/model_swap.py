@@ -11,46 +11,38 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from seg_perception.backends.worded import word_classes
 from seg_perception.errors import ConfigurationError
 from seg_perception.models import ModelCard, resolve
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera
-from seg_perception.ros.frame_result import Output
-from seg_perception.ros.grasp_outputs import is_class_name
 from seg_perception.ros.log import explain
 from seg_perception.ros.memory import return_freed_memory
+from seg_perception.ros.model_fit import check_fits, model_classes, output_table_of
 from seg_perception.ros.model_loading import ModelLoad, load_model, model_options
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.options import rows
-from seg_perception.ros.outputs import CameraOutputs, output_table
+from seg_perception.ros.outputs import CameraOutputs
 from seg_perception.ros.params import Parameters
 from seg_perception.ros.prompts import PromptTopics
 from seg_perception.ros.worker import SegmentationWorker
-from seg_perception.structures import ClassTable
 
 QUICK_S = 1.0
 """How long a parameter change waits for the new model's card, to be refused or accepted."""
 
+CANCELLED_LOAD_S = 60.0
+"""How long the first load waits for one that was cancelled and cannot be interrupted."""
+
 SWAPPED = tuple(name for name, _, meaning in rows(Parameters) if meaning.is_swapped)
 """Parameters that a swap changes."""
-
-_CLASS_PARAMETERS = (
-    'mask_classes',
-    'object_classes',
-    'point_classes',
-    'drivable_classes',
-    'danger_classes',
-)
 
 
 class ModelSwap:
@@ -102,13 +94,15 @@ class ModelSwap:
 
         Raises:
             SegPerceptionError: see `load_model`.
-            ConfigurationError: it has not all classes that the parameters name.
+            ConfigurationError: it has not all classes that the parameters name, or a load that
+                was cancelled does not come to its end.
         """
         self.settings = self._wanted = self._committed = settings
         self.failure = self._outcome = ''
         card = resolve(settings.model)
         check_fits(card, settings)
-        self.segmenter = self._next = load_model(settings, card, self._report)
+        with self._loading_alone():
+            self.segmenter = self._next = load_model(settings, card, self._report)
 
     def make_outputs(self, camera: str, namespace: str) -> CameraOutputs:
         """The publishers of a camera for the model that runs.
@@ -118,7 +112,7 @@ class ModelSwap:
         """
         assert self.segmenter is not None
         card = self.segmenter.card
-        table = _table(card, self.settings, camera)
+        table = output_table_of(card, self.settings, camera)
         return CameraOutputs(self._node, namespace, self.segmenter.classes, table)
 
     def offer_prompts(self) -> None:
@@ -191,6 +185,22 @@ class ModelSwap:
     def _running(self) -> str:
         return self.segmenter.card.name if self.segmenter is not None else 'none'
 
+    @contextmanager
+    def _loading_alone(self) -> Iterator[None]:
+        """Waits for the end of a load that was cancelled: memory need not hold both models."""
+        if not self._turn.acquire(blocking=False):
+            self._node.get_logger().info('waits for the end of a load that was cancelled')
+            if not self._turn.acquire(timeout=CANCELLED_LOAD_S):
+                raise ConfigurationError(
+                    'expected the load that was cancelled to end, for memory to hold one model, '
+                    f'but it goes on after {CANCELLED_LOAD_S:g} s: configure later, or start the '
+                    'process anew'
+                )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     def _find_load(self, wanted: Parameters) -> ModelLoad | None:
         """What loads the model that is wanted; None where it runs.
 
@@ -220,7 +230,7 @@ class ModelSwap:
     def _check(self, card: ModelCard, parameters: Parameters) -> None:
         check_fits(card, parameters)
         for camera in self._cameras:
-            _table(card, parameters, camera)
+            output_table_of(card, parameters, camera)
 
     def _advance(self) -> None:
         """Goes on where a load or an exchange has come to its end."""
@@ -232,10 +242,9 @@ class ModelSwap:
                 self._give_up(load, error)
             else:
                 self._accept(load, segmenter)
+        self._tidy()
         if self._exchanges:
             return
-        for camera in self._cameras.values():
-            camera.outputs.tidy()
         self.offer_prompts()
         if self._retired:
             self._free_retired()
@@ -266,18 +275,22 @@ class ModelSwap:
             Exception: a publisher cannot be made; nothing is changed.
         """
         assert card is not None
-        prepared = {
-            name: camera.outputs.prepare(_table(card, wanted, name))
-            for name, camera in self._cameras.items()
-        }
         classes = model_classes(card, wanted)
         vocabulary = None
-        if card.output.kind == 'words':
-            takes_words = segmenter or self._next
-            assert takes_words is not None
-            vocabulary = takes_words.prepare_words(classes.names[1:])
-        if wanted.needs_tf:
-            self._transforms.open()
+        try:
+            prepared = {
+                name: camera.outputs.prepare(output_table_of(card, wanted, name))
+                for name, camera in self._cameras.items()
+            }
+            if card.output.kind == 'words':
+                takes_words = segmenter or self._next
+                assert takes_words is not None
+                vocabulary = takes_words.prepare_words(classes.names[1:])
+            if wanted.needs_tf:
+                self._transforms.open()
+        except Exception:
+            self._tidy()
+            raise
         self._committed = wanted
         goes_on = self._next = segmenter or self._next
         assert goes_on is not None
@@ -299,23 +312,36 @@ class ModelSwap:
                     self.segmenter = segmenter
                 if vocabulary is not None:
                     goes_on.use_words(vocabulary)
-            try:
-                for name, camera in self._cameras.items():
+            failures = []
+            for name, camera in self._cameras.items():
+                try:
                     camera.outputs.exchange(
                         classes, prepared[name], settings.confidence_threshold, now_ns
                     )
-                    if segmenter is not None:
-                        camera.forget_objects()
-            finally:
-                with self._lock:
-                    self._exchanges.discard(pending)
-                self._notify()
+                except Exception as error:  # rclpy's own: its class table cannot be published
+                    failures.append(error)
+                if segmenter is not None:
+                    camera.forget_objects()
+            with self._lock:
+                self._exchanges.discard(pending)
+            self._notify()
+            if failures:
+                raise failures[0]
             return goes_on
 
         if self.worker is not None and self.worker.is_alive():
             self.worker.exchange(exchange)
-        else:
+            return
+        try:
             exchange()
+        except Exception as error:  # activation publishes the class tables again
+            self._node.get_logger().error(f'label_info: {explain(error)}')
+
+    def _tidy(self) -> None:
+        """Removes publishers that no model needs; those of one that is to take over stay."""
+        if not self._exchanges:
+            for camera in self._cameras.values():
+                camera.outputs.tidy()
 
     def _give_up(self, load: ModelLoad, error: Exception) -> None:
         """Says why a model cannot be had, and puts the parameters back."""
@@ -342,79 +368,6 @@ class ModelSwap:
 def with_swapped(parameters: Parameters, of: Parameters) -> Parameters:
     """The first parameters with the swapped ones of the second."""
     return dataclasses.replace(parameters, **{name: getattr(of, name) for name in SWAPPED})
-
-
-def check_fits(card: ModelCard, parameters: Parameters) -> None:
-    """Refuses parameters that the model cannot serve.
-
-    Raises:
-        ConfigurationError: it lacks classes that they name, or has no scores for the threshold.
-    """
-    named = {name: getattr(parameters, name) for name in _CLASS_PARAMETERS}
-    if is_class_name(parameters.grasp_target):
-        named['grasp_target'] = (parameters.grasp_target,)
-    kind = card.output.kind
-    if words := [word for word in parameters.prompts if word]:
-        if kind != 'words':
-            raise ConfigurationError(
-                f"prompts: expected [''], because {card.name} does not take words, got "
-                f'{", ".join(words)}'
-            )
-        word_classes(words)
-    if kind == 'prompts' and any((*parameters.drivable_classes, *parameters.danger_classes)):
-        raise ConfigurationError(
-            f"drivable_classes, danger_classes: expected [''], because {card.name} segments what "
-            f'prompts point at and nothing else'
-        )
-    known = {'', '*', *_topic_classes(card, parameters).names}
-    lacking = {
-        parameter: ', '.join(f"'{name}'" for name in names if name not in known)
-        for parameter, names in named.items()
-    }
-    if any(lacking.values()):
-        what = '; '.join(f'{parameter}: {names}' for parameter, names in lacking.items() if names)
-        raise ConfigurationError(
-            f'{card.name} lacks classes that the parameters name ({what}); it has: '
-            f'{", ".join(model_classes(card, parameters).names)}'
-        )
-    if parameters.confidence_threshold > 0.0 and not card.output.has_scores:
-        raise ConfigurationError(
-            f'confidence_threshold: expected 0, because {card.name} gives labels without scores, '
-            f'got {parameters.confidence_threshold:g}'
-        )
-
-
-def _table(card: ModelCard, parameters: Parameters, camera: str) -> list[Output]:
-    """What to publish of each frame of a camera."""
-    return output_table(
-        _topic_classes(card, parameters),
-        parameters,
-        parameters.camera[camera],
-        has_confidence=card.output.has_scores,
-    )
-
-
-def model_classes(card: ModelCard, parameters: Parameters) -> ClassTable:
-    """The classes of a model: its card's, or the words that it looks for."""
-    if card.output.kind == 'words':
-        return word_classes([word for word in parameters.prompts if word])
-    return card.classes
-
-
-def _topic_classes(card: ModelCard, parameters: Parameters) -> ClassTable:
-    """The classes that can have topics of their own.
-
-    Of models that take prompts these are the ones that the parameters name: what names the prompts
-    bring cannot be known before.
-    """
-    classes = model_classes(card, parameters)
-    if card.output.kind != 'prompts':
-        return classes
-    named = [name for parameter in _CLASS_PARAMETERS for name in getattr(parameters, parameter)]
-    if is_class_name(parameters.grasp_target):
-        named.append(parameters.grasp_target)
-    names = dict.fromkeys([*classes.names, *named])
-    return ClassTable(tuple(name for name in names if name not in ('', '*')))
 
 
 def _differ(parameters: Parameters, others: Parameters) -> bool:

@@ -7,44 +7,40 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Generator
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from std_srvs.srv import SetBool, Trigger
+from std_srvs.srv import SetBool
 
 from seg_perception.errors import ConfigurationError, ModelLostError, SegPerceptionError
 from seg_perception.ros import params_values
-from seg_perception.ros.camera import Camera, Job, Request
+from seg_perception.ros.camera import Camera
 from seg_perception.ros.clock import ClockWatch
 from seg_perception.ros.doctor.at_activation import ActivationCheck
 from seg_perception.ros.health import Level, State
 from seg_perception.ros.intake import Intake
+from seg_perception.ros.jobs import Job
 from seg_perception.ros.load import LoadControl, LoadStep
-from seg_perception.ros.log import ThrottledLog, explain
+from seg_perception.ros.log import ThrottledLog, explain, first_line
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.memory import keep_freed_memory
 from seg_perception.ros.model_swap import ModelSwap
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node
 from seg_perception.ros.reporting import NodeReport, Reporter
+from seg_perception.ros.segment_service import offer_segment_service
 from seg_perception.ros.supervision import Supervisor
 from seg_perception.ros.transitions import answer_impossible_transitions, logged
 from seg_perception.ros.worker import SegmentationWorker
 
 LISTEN_PERIOD_S = 0.25
 """How often the node looks whether somebody listens to its outputs."""
-SEGMENT_TIMEOUT_S = 10.0
-"""How long ``~/segment`` waits for a frame."""
-SEGMENT_BUSY_S = 50.0
-"""How long it waits longer for a model that has one."""
 DEACTIVATE_TIMEOUT_S = 30.0
 """How long deactivation waits for the frames the model is working on."""
 
@@ -75,12 +71,10 @@ class SegmentationNode(LifecycleNode):
         answer_impossible_transitions(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_service(SetBool, '~/enable', self._on_enable)
-        # A group of its own: while it awaits a frame, the other callbacks must run.
-        self.create_service(
-            Trigger,
-            '~/segment',
-            self._on_segment,
-            callback_group=ReentrantCallbackGroup(),
+        offer_segment_service(
+            self,
+            lambda: list(self._cameras.values()) if self._worker is not None else None,
+            self._listen_where_wanted,
         )
         self._reporter = Reporter(self, self._report_all)
         self._listeners_changed = self.create_guard_condition(self._listen_where_wanted)
@@ -234,7 +228,7 @@ class SegmentationNode(LifecycleNode):
         self._wiring.stop()
         for camera in self._cameras.values():
             camera.listen(False)
-            camera.refuse_requests('the node was deactivated')
+            camera.waiting.refuse_all('the node was deactivated')
         self._intake.stop()
         if self._worker is None:
             return True
@@ -276,6 +270,9 @@ class SegmentationNode(LifecycleNode):
             self._swap.change({change.name: change.value for change in changes})
         except SegPerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # rclpy's own: who asked must have an answer
+            self._report('cannot change parameters', error)
+            return SetParametersResult(successful=False, reason=first_line(error))
         if self._swap.settings.confidence_threshold != threshold and self._worker is not None:
             self._publish_label_info()
         return SetParametersResult(successful=True)
@@ -289,30 +286,6 @@ class SegmentationNode(LifecycleNode):
         self._listen_where_wanted()
         response.success = True
         response.message = 'enabled' if request.data else 'disabled'
-        return response
-
-    async def _on_segment(
-        self, _request: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        """Segments the next frame of every camera and says what is on it."""
-        if self._worker is None:
-            response.message = 'the node is not active'
-            return response
-        asked = [(camera, camera.request()) for camera in self._cameras.values()]
-        self._listen_where_wanted()
-        deadline_s = time.monotonic() + SEGMENT_TIMEOUT_S
-        for camera, request in asked:
-            await _Answered(request, deadline_s)
-            while not request.done.is_set() and time.monotonic() < deadline_s + SEGMENT_BUSY_S:
-                # Where this does not answer it, the model is at work on its image.
-                camera.refuse_requests(
-                    f'no image on {camera.image_topic} within {SEGMENT_TIMEOUT_S:g} s'
-                )
-                await _Answered(request, time.monotonic() + 1.0)
-        response.success = all(request.is_success for _, request in asked)
-        response.message = '; '.join(
-            f'{camera.name}: {r.outcome or "the model is still busy"}' for camera, r in asked
-        )
         return response
 
     # Timers
@@ -372,19 +345,6 @@ class SegmentationNode(LifecycleNode):
         """Logs an error: one line for our own, with its traceback for any other."""
         self.get_logger().error(f'{what}: {explain(error)}')
         return f'{what}: {error}'
-
-
-class _Answered:
-    """Awaits a request in a rclpy coroutine without spinning: rclpy polls what awaits."""
-
-    def __init__(self, request: Request, deadline_s: float) -> None:
-        self._request = request
-        self._deadline_s = deadline_s
-
-    def __await__(self) -> Generator[None, None, None]:
-        # A short wait per poll keeps the executor from running hot; frames still get through.
-        while not self._request.done.wait(0.005) and time.monotonic() < self._deadline_s:
-            yield
 
 
 def _require_vision_msgs() -> None:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from seg_perception.ros.environment import node_environment
+from seg_perception.ros.log import first_line
 from seg_perception.ros.shared_memory import remove_orphans
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
             signal_handler_options=SignalHandlerOptions.NO,
         )
     except Exception as error:  # rclpy's own, for arguments it cannot parse; it names them
-        print(f'error: {_first_line(error)}', file=sys.stderr)
+        print(f'error: {first_line(error)}', file=sys.stderr)
         _leave_now(1)
     num_orphans, num_bytes = remove_orphans()
     if num_orphans:
@@ -96,7 +97,7 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
                 node.get_logger().error(''.join(traceback.format_exception(error)).rstrip())
         exit_code = getattr(node, 'exit_code', None) or 0
     except (SegPerceptionError, NameValidationException, rclpy_implementation.RCLError) as error:
-        print(f'error: {_first_line(error)}', file=sys.stderr)
+        print(f'error: {first_line(error)}', file=sys.stderr)
         exit_code = 1
     except SystemExit as leaving:  # a callback's wish
         exit_code = leaving.code if isinstance(leaving.code, int) else 1
@@ -162,11 +163,6 @@ def _destroy(node: Node) -> None:
     state_machine = getattr(node, '_state_machine', None)
     if state_machine is not None:
         state_machine.destroy_when_not_in_use()
-
-
-def _first_line(error: Exception) -> str:
-    """The message without the dump of rcl's internals that some of its errors carry."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _leave_now(exit_code: int) -> NoReturn:

@@ -78,6 +78,9 @@ class Supervisor:
     def _look(self) -> None:
         timeout_s = self._settings().model_timeout_s
         worker = self._worker
+        if worker is not None and not worker.is_alive():
+            self.on_lost(ModelLostError("the worker's thread ended"))
+            return
         if not timeout_s or worker is None or not worker.segmenter.is_hanging(timeout_s):
             return
         reason = f'the model has worked on one batch for more than {timeout_s:g} s'
@@ -119,8 +122,11 @@ class Supervisor:
         self._restart_timer = None
         try:
             if self._node.trigger_configure() is TransitionCallbackReturn.SUCCESS:
-                self._node.trigger_activate()
-                return
+                outcome = self._node.trigger_activate()
+                if outcome is TransitionCallbackReturn.SUCCESS:
+                    return
+                if outcome is TransitionCallbackReturn.FAILURE:  # it is inactive now
+                    self._node.trigger_cleanup()
         except rclpy_implementation.RCLError:
             return  # somebody else has taken the node to another state: it is theirs
         self._restart_in(2.0 * delay_s)

@@ -38,6 +38,19 @@ class StampFault(str, enum.Enum):
     """It is older than the frame before: a recording began anew, or a clock was set back."""
 
 
+STAMP_REMEDIES = {
+    StampFault.ZERO: 'images have no stamp: their outputs can be paired with nothing; the driver '
+    'must set header.stamp',
+    StampFault.AHEAD: f"stamps are more than {AHEAD_TOLERANCE_S:g} s ahead of the node's clock: "
+    "synchronise the computers' clocks (chrony, PTP), or set use_sim_time for a recording",
+    StampFault.REPEATED: 'two images in a row have the same stamp: outputs cannot be told apart; '
+    'two drivers may publish on this topic (ros2 topic info -v)',
+    StampFault.BACKWARDS: 'stamps went back: a recording began anew, or the clock was set; '
+    'tracking and pairing start anew',
+}
+"""What an odd stamp means, and what to do about it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arrivals:
     """A camera's timing at one moment, over the last seconds.

@@ -17,8 +17,9 @@ from seg_perception.errors import GeometryError, InputError, ModelLostError
 from seg_perception.imaging import decode
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.accounting import DropReason
-from seg_perception.ros.camera import Camera, Job
+from seg_perception.ros.camera import Camera
 from seg_perception.ros.frame_result import FrameResult
+from seg_perception.ros.jobs import Job
 from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
@@ -86,6 +87,7 @@ class SegmentationWorker(threading.Thread):
         self._abandoned = threading.Event()
         self._publisher = ThreadPoolExecutor(1, 'segmentation_publisher')
         self._publishing: Future[None] | None = None
+        self._broken: ModelLostError | None = None
         self._exchanges: queue.SimpleQueue[Callable[[], ResilientSegmenter]] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -101,6 +103,10 @@ class SegmentationWorker(threading.Thread):
             jobs = self._mailboxes.take(max_batch, weights, parameters.batch_wait_ms * 1e-3)
             if not self._abandoned.is_set():  # else they are for the successor
                 self._make_exchanges()
+            if self._broken is not None:
+                for name, job in jobs:
+                    self._fail(self._cameras[name], job, self._broken)
+                jobs = []
             if not jobs:
                 if self._mailboxes.is_open:
                     continue
@@ -123,18 +129,27 @@ class SegmentationWorker(threading.Thread):
         It is made even where the worker is told to stop now.
 
         Args:
-            make: gives the model to go on with; raises nothing.
+            make: gives the model to go on with. Should it raise, the model is lost.
         """
         self._exchanges.put(make)
         self._mailboxes.wake()
 
     def _make_exchanges(self) -> None:
-        while not self._exchanges.empty():
-            if self._publishing is not None:
-                self._publishing.result()
-            before, self.segmenter = self.segmenter, self._exchanges.get()()
-            if self.segmenter is not before:  # what the other one cost says nothing of this one
-                self._load.start(can_scale=self.segmenter.can_scale_input)
+        """Makes those that wait; after one that failed, nothing is segmented any more.
+
+        What was half exchanged would give labels that another class table describes.
+        """
+        try:
+            while self._broken is None and not self._exchanges.empty():
+                if self._publishing is not None:
+                    self._publishing.result()
+                before, self.segmenter = self.segmenter, self._exchanges.get()()
+                if self.segmenter is not before:  # what the other cost says nothing of this one
+                    self._load.start(can_scale=self.segmenter.can_scale_input)
+        except Exception as error:
+            self._report('exchange of models', error)
+            self._broken = ModelLostError(f'an exchange of models failed: {error}')
+            self._on_lost(self._broken)
 
     def stop(self, timeout_s: float) -> bool:
         """Closes the mailboxes and waits for the frames under way.
@@ -282,10 +297,10 @@ class SegmentationWorker(threading.Thread):
         for topic, error in errors.items():
             self._report(f'{camera.name}: {topic}', error)
         if task.job.requests and camera.outputs.needs_depth(task.topics) and not made_of.depth:
-            camera.renew(task.job.requests, 'no image had depth; /diagnostics says why')
+            camera.waiting.put_back(task.job.requests, 'no image had depth; /diagnostics says why')
         elif task.job.requests and task.prompts is not None and not task.prompts:
             # They may come a little after the request, on another topic.
-            camera.renew(task.job.requests, _no_prompts(camera))
+            camera.waiting.put_back(task.job.requests, _no_prompts(camera))
         elif task.job.requests:
             _answer(task.job, _describe(made_of), is_success=True)
         if not num_messages and not task.job.requests:

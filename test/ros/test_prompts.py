@@ -22,7 +22,7 @@ from seg_perception.errors import ConfigurationError, PromptError
 from seg_perception.messages.described import write_detections
 from seg_perception.models import DEFAULT_MODEL, resolve
 from seg_perception.ros.log import ThrottledLog
-from seg_perception.ros.model_swap import check_fits
+from seg_perception.ros.model_fit import check_fits
 from seg_perception.ros.params import Parameters
 from seg_perception.ros.prompts import PromptBook, detections_to_prompts
 from seg_perception.structures import ClassTable, Frame, ObjectInstance, Objects, Prompt

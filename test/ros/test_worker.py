@@ -11,8 +11,8 @@ import pytest
 
 from seg_perception.errors import InferenceError
 from seg_perception.ros.accounting import CameraAccount
-from seg_perception.ros.camera import Job, Request
 from seg_perception.ros.frame_result import FrameResult
+from seg_perception.ros.jobs import Job, Request
 from seg_perception.ros.load import LoadControl, LoadStep
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
