@@ -183,6 +183,12 @@ def test_nan_is_an_error_and_no_labels(indoor, models, ros):
     assert stamp_to_ns(labels.wait_for(1)[0].header.stamp) == 2
 
 
+def wait_for_exchange(swap, exchanges):
+    """Returns when a swap begun in this thread is committed by the executor's."""
+    # The load may be over before `change` has returned here, which no executor would see.
+    wait_until(lambda: exchanges or swap._notify(), DEADLINE_S, 'a loaded model')
+
+
 @pytest.fixture
 def late_worker(models, ros):
     """A swap to ``outdoor`` that is committed, and its worker, which has yet to make it."""
@@ -192,7 +198,7 @@ def late_worker(models, ros):
     exchanges = []
     swap.worker = SimpleNamespace(is_alive=lambda: True, exchange=exchanges.append)
     swap.change({'model': str(models['outdoor'])})
-    wait_until(lambda: exchanges, DEADLINE_S, 'a loaded model')
+    wait_for_exchange(swap, exchanges)
     assert swap.segmenter.card.name == 'indoor'
     yield swap, exchanges
     swap.close()
@@ -217,7 +223,7 @@ def test_an_exchange_that_comes_after_the_end_changes_nothing(late_worker, model
     exchanges.pop()()
     assert (swap.segmenter.card.name, swap.settings) == ('indoor', settings)
     swap.change({'model': str(models['outdoor'])})  # and the next swap goes to its end
-    wait_until(lambda: exchanges, DEADLINE_S, 'a loaded model')
+    wait_for_exchange(swap, exchanges)
     exchanges.pop()()
     wait_until(lambda: not swap._retired, DEADLINE_S, 'the old model to be freed')
     assert swap.segmenter.card.name == 'outdoor'

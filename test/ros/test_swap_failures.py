@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 
+import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from ros_harness import wait_until
 from sensor_msgs.msg import Image
@@ -24,7 +25,6 @@ from swapping import (
 )
 
 from seg_perception.models import DEFAULT_MODEL
-from seg_perception.pipeline import Segmenter
 from seg_perception.ros.model_swap import ModelSwap
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.params import Parameters
@@ -57,9 +57,7 @@ def test_an_exchange_that_raises_loses_no_frame_uncounted_and_the_node_recovers(
         f'qos_overrides.{INPUT}.subscription.depth': 100,
     }
     args = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
-    node = spawn.command(
-        [sys.executable, '-c', WITHOUT_A_TABLE, '--ros-args', *args], name='node'
-    )
+    node = spawn.command([sys.executable, '-c', WITHOUT_A_TABLE, '--ros-args', *args], name='node')
     node.wait_for_log('loaded in', DEADLINE_S)
     labels = ros.collect(f'{OUT}/labels', Image, 100)
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
@@ -115,22 +113,26 @@ def test_a_change_that_one_camera_cannot_make_is_made_by_none(spawn, ros, tmp_pa
         )
 
 
-def num_models():
-    """Models in memory of this process, weights and all."""
+def num_weights():
+    """Numbers in networks of torch that this process holds."""
     gc.collect()
-    return sum(isinstance(o, Segmenter) and o._backend is not None for o in gc.get_objects())
+    return sum(o.numel() for o in gc.get_objects() if type(o) is torch.nn.Parameter)
 
 
 def test_the_next_configure_waits_for_a_load_that_was_cancelled(ros, tmp_path):
+    """The first is a small network of onnxruntime, the cancelled one of torch."""
     models = write_models(tmp_path)
     indoor = dataclasses.replace(Parameters(), model=str(models['indoor']), num_threads=1)
     swap = ModelSwap(ros.node, {}, Transforms(ros.node), indoor)
+    before = num_weights()
     swap.load(indoor)
     swap.change({'model': DEFAULT_MODEL, 'input_size_wh': [1200, 1200]})
     [loading] = [thread for thread in threading.enumerate() if thread.name == 'model_load']
-    wait_until(swap._turn.locked, DEADLINE_S, 'the load to begin')
+    wait_until(lambda: num_weights() > before, DEADLINE_S, 'the load to hold weights')
     swap.close()
+    assert loading.is_alive()
     swap.load(indoor)
-    assert not swap._turn.locked()
+    assert num_weights() == before
     loading.join(DEADLINE_S)
+    assert swap.segmenter.card.name == 'indoor'
     swap.close()
