@@ -43,6 +43,8 @@ EXTRAS = {
     'openvino': ['openvino>=2024.4'],
     'smp': ['segmentation-models-pytorch>=0.4'],
     'tflite': ['ai-edge-litert>=1.0'],
+    # backbones of some models of transformers; needs the torchvision of torch's own build
+    'timm': ['timm>=1.0', 'torchvision>=0.19'],
     'torchvision': ['torchvision>=0.19'],
     'train': [
         'kornia>=0.7',

@@ -13,10 +13,14 @@ from typing import Any
 
 import torch
 
+from seg_perception.backends.failures import one_line
 from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.outputs import all_tensors
 from seg_perception.errors import MissingExtraError, ModelError
 from seg_perception.models.card import ModelCard
+
+WITHOUT_EXPORT = "engine 'eager' runs it as it is, 'cuda_graph' does on a GPU"
+"""What to do where a network cannot be exported, for the end of messages."""
 
 
 class _FlatNetwork(torch.nn.Module):
@@ -51,13 +55,16 @@ def export_program(
     """Traces a network; batch, height and width stay open where the network allows it.
 
     Args:
-        network: in evaluation mode, on the example's device and in its precision.
+        network: in evaluation mode, on the example's device and in its precision. One that is
+            known to fail says why in ``not_exportable``.
         example_B3HW: more than one image.
         name: of the model, for messages.
 
     Raises:
         ModelError: torch cannot trace it.
     """
+    if reason := getattr(network, 'not_exportable', ''):
+        raise ModelError(f'{name}: cannot be exported: {reason}; {WITHOUT_EXPORT}')
     auto = torch.export.Dim.AUTO
     shapes = ({0: auto, 2: auto, 3: auto},)
     try:
@@ -68,8 +75,8 @@ def export_program(
             )
     except Exception as error:
         raise ModelError(
-            f'{name}: torch.export failed: {type(error).__name__}: {str(error)[:300]}; '
-            f"engine 'eager' needs no export"
+            f'{name}: torch cannot export it: {type(error).__name__}: {one_line(error)}; '
+            f'{WITHOUT_EXPORT}'
         ) from error
 
 
@@ -113,7 +120,8 @@ def export_onnx(
             )
     except Exception as error:
         raise ModelError(
-            f'{name}: cannot be exported to ONNX: {type(error).__name__}: {str(error)[:300]}'
+            f'{name}: torch cannot write it as ONNX: {type(error).__name__}: '
+            f'{one_line(error)}; {WITHOUT_EXPORT}'
         ) from error
     finally:
         logger.setLevel(level)

@@ -26,6 +26,9 @@ _LOST = re.compile(
     r'|device-side assert|illegal memory access|unspecified launch failure'
 )
 
+_TERMINAL = re.compile(r'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])')
+"""Escape sequences: colours, cursor movements, hyperlinks."""
+
 
 @contextmanager
 def translated(model: str, doing: str) -> Iterator[None]:
@@ -78,6 +81,12 @@ def device_failures(model: str, doing: str) -> Iterator[None]:
         raise
 
 
+def one_line(error: Exception, max_length: int = 300) -> str:
+    """What a library said, on one line for people: without its colours and its indentation."""
+    text = ' '.join(_TERMINAL.sub('', str(error)).split())
+    return text[:max_length] or type(error).__name__
+
+
 def _line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _TERMINAL.sub('', str(error)).splitlines() if line.strip()]
     return lines[0][:300] if lines else 'no message'

@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seg_perception.backends.batches import check_batch, filled_up
+from seg_perception.backends.batches import filled_up
 from seg_perception.backends.devices import select_device
 from seg_perception.backends.engine_cache import EngineCache
-from seg_perception.backends.failures import translated
-from seg_perception.backends.outputs import OutputDecoder
-from seg_perception.backends.protocol import ModelOutput, RunOptions
+from seg_perception.backends.failures import one_line
+from seg_perception.backends.file_backend import FileBackend
+from seg_perception.backends.protocol import RunOptions
 from seg_perception.errors import (
     DeviceError,
-    InferenceError,
     MissingExtraError,
     WeightsError,
 )
@@ -59,12 +58,12 @@ def load(
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise WeightsError(
-            f'{weights_path}: is not a TFLite model that LiteRT can run: {str(error)[:300]}'
+            f'{weights_path}: is not a TFLite model that LiteRT can run: {one_line(error)}'
         ) from error
     return LiteRtBackend(interpreter, card, options)
 
 
-class LiteRtBackend:
+class LiteRtBackend(FileBackend):
     """A LiteRT interpreter; see `Backend`.
 
     It takes normalised float32 images like every backend, and for an integer input also what the
@@ -83,60 +82,38 @@ class LiteRtBackend:
     """
 
     name = 'litert'
-    device = torch.device('cpu')
-    dtype = torch.float32
     channels_last = True  # TFLite images are NHWC
-    is_capturable = False
+
+    _num_warm_up_runs = 1
 
     def __init__(self, interpreter: Any, card: ModelCard, options: RunOptions) -> None:
-        self._card = card
-        self._options = options
         self._input = _image_input(interpreter, card)
-        self.input_quantisation = quantisation_of(self._input)
-        self._precision = 'fp32' if self.input_quantisation is None else 'int8'
-        if options.precision not in ('auto', self._precision):
-            raise DeviceError(
-                f'{card.name}: precision: expected auto or {self._precision}, as the file has '
-                f'it, got {options.precision}'
-            )
-        self._decoder = OutputDecoder(card, channels_first=False)
+        quantisation = quantisation_of(self._input)
+        precision = 'fp32' if quantisation is None else 'int8'
+        super().__init__(card, options, torch.device('cpu'), precision, channels_first=False)
+        self.input_quantisation = quantisation
         outputs = interpreter.get_output_details()
         self._outputs = outputs if self._decoder.reads_all else outputs[:1]
         signature = [int(side) for side in self._input['shape_signature']]
         height, width = signature[1:3]
         self.input_hw_fixed = (height, width) if min(height, width) > 0 else None
-        self._fixed_batch = signature[0] if signature[0] > 0 else None
-        self.max_batch = self._fixed_batch
+        self.max_batch = signature[0] if signature[0] > 0 else None
         signature = self._outputs[0]['shape_signature'].tolist()
         self._decoder.check_shape([side if side > 0 else '?' for side in signature])
         self._allocated = tuple(int(side) for side in self._input['shape'])
         self._interpreter = interpreter
 
-    def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
-        """See `Backend.infer`."""
-        if self._interpreter is None:
-            raise InferenceError(f'{self._card.name}: is closed')
-        check_batch(
-            batch_B3HW,
-            self._card.name,
-            self.device,
-            self.input_hw_fixed,
-            self.max_batch,
-            self.input_quantisation,
-        )
-        shape = tuple(batch_B3HW.shape)
-        with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
-            if self._fixed_batch is not None:
-                batch_B3HW = filled_up(batch_B3HW, self._fixed_batch)
-            image_BHW3 = self._stored(batch_B3HW.permute(0, 2, 3, 1))
-            if image_BHW3.shape != self._allocated:
-                self._interpreter.resize_tensor_input(self._input['index'], image_BHW3.shape)
-                self._interpreter.allocate_tensors()
-                self._allocated = image_BHW3.shape
-            self._interpreter.set_tensor(self._input['index'], image_BHW3)
-            self._interpreter.invoke()
-            tensors = [self._output(details) for details in self._outputs]
-            return self._decoder(tensors, (shape[2], shape[3]), shape[0])
+    def _run(self, batch_B3HW: torch.Tensor) -> list[torch.Tensor]:
+        if self.max_batch is not None:
+            batch_B3HW = filled_up(batch_B3HW, self.max_batch)
+        image_BHW3 = self._stored(batch_B3HW.permute(0, 2, 3, 1))
+        if image_BHW3.shape != self._allocated:
+            self._interpreter.resize_tensor_input(self._input['index'], image_BHW3.shape)
+            self._interpreter.allocate_tensors()
+            self._allocated = image_BHW3.shape
+        self._interpreter.set_tensor(self._input['index'], image_BHW3)
+        self._interpreter.invoke()
+        return [self._output(details) for details in self._outputs]
 
     def _stored(self, image_BHW3: torch.Tensor) -> npt.NDArray[Any]:
         """What the file wants: bytes as they are, numbers as its input stores them."""
@@ -151,24 +128,8 @@ class LiteRtBackend:
         stored = torch.from_numpy(self._interpreter.get_tensor(details['index']))
         return stored if self._card.output.kind == 'labels' else dequantise(stored, details)
 
-    def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
-        """See `Backend.warm_up`."""
-        batch = min(batch, self.max_batch or batch)
-        self.infer(torch.zeros(batch, 3, *input_hw))
-
-    def close(self) -> None:
-        """See `Backend.close`."""
+    def _release(self) -> None:
         self._interpreter = None
-
-    def description(self) -> dict[str, str]:
-        """See `Backend.description`."""
-        return {
-            'backend': self.name,
-            'engine': self._options.engine,
-            'device': 'cpu',
-            'precision': self._precision,
-            'num_threads': str(self._options.num_threads or 'default'),
-        }
 
 
 def quantisation_of(tensor: dict[str, Any]) -> Quantisation | None:

@@ -78,6 +78,10 @@ class FeatureBackend:
         """See `Backend.description`."""
         return {**self._encoder.description(), 'num_parameters': str(self._num_parameters)}
 
+    def free_caches(self) -> None:
+        """See `Backend.free_caches`."""
+        self._encoder.free_caches()
+
     def close(self) -> None:
         """See `Backend.close`."""
         self._encoder.close()

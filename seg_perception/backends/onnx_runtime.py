@@ -12,20 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from seg_perception.backends.batches import check_batch
-from seg_perception.backends.devices import device_name, select_device, select_dtype
+from seg_perception.backends.devices import select_device, select_dtype
 from seg_perception.backends.engine_cache import CacheEntry, EngineCache
 from seg_perception.backends.exporting import example_batch, export_onnx
-from seg_perception.backends.failures import translated
+from seg_perception.backends.failures import one_line
+from seg_perception.backends.file_backend import FileBackend
 from seg_perception.backends.graph_input import GraphInput
 from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
 from seg_perception.backends.networks import NETWORKS
-from seg_perception.backends.outputs import OutputDecoder
-from seg_perception.backends.protocol import PRECISION_NAMES, ModelOutput, RunOptions
+from seg_perception.backends.protocol import PRECISION_NAMES, RunOptions
 from seg_perception.errors import (
     DeviceError,
-    InferenceError,
     MissingExtraError,
     WeightsError,
 )
@@ -127,7 +125,7 @@ def _open(
     except Exception as error:
         raise WeightsError(
             f'{weights_path}: is not an ONNX model that onnxruntime {onnxruntime.__version__} '
-            f'can run: {str(error)[:300]}'
+            f'can run: {one_line(error)}'
         ) from error
     wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
     if session.get_providers()[0] != wanted:
@@ -178,7 +176,7 @@ def onnx_of_network(
     return cache.entry(f'{card.name}-onnx', facts, write)
 
 
-class OnnxBackend:
+class OnnxBackend(FileBackend):
     """An onnxruntime session; see `Backend`.
 
     The image input may be NCHW or NHWC, float32, float16 or uint8; sizes that the file fixes are
@@ -199,9 +197,6 @@ class OnnxBackend:
     """
 
     name = 'onnxruntime'
-    channels_last = False
-    is_capturable = False
-    dtype = torch.float32
 
     def __init__(
         self,
@@ -212,24 +207,15 @@ class OnnxBackend:
         version: str,
         remark: str = '',
     ) -> None:
-        self.device = device
-        self._card = card
-        self._options = options
-        self._version = version
-        self._remark = remark
         self._input_name, self._input = _image_input(session, card)
         if self._input.dtype.is_floating_point:
             self.dtype = self._input.dtype
-        self._precision = _precision_of(session, self.dtype)
-        if options.precision not in ('auto', self._precision):
-            raise DeviceError(
-                f'{card.name}: precision: expected auto or {self._precision}, as the file has '
-                f'it, got {options.precision}; convert the file'
-            )
+        super().__init__(card, options, device, _precision_of(session, self.dtype))
+        self._version = version
+        self._remark = remark
         self.input_hw_fixed = self._input.hw_fixed
         self.max_batch = self._input.batch_fixed
         self.input_quantisation = self._input.quantisation(self.device)
-        self._decoder = OutputDecoder(card)
         outputs = session.get_outputs()
         self._decoder.check_shape(outputs[0].shape)
         self._output_names = [output.name for output in outputs]
@@ -237,23 +223,9 @@ class OnnxBackend:
             del self._output_names[1:]
         self._session = session
 
-    def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
-        """See `Backend.infer`."""
-        if self._session is None:
-            raise InferenceError(f'{self._card.name}: is closed')
-        check_batch(
-            batch_B3HW,
-            self._card.name,
-            self.device,
-            self.input_hw_fixed,
-            self.max_batch,
-            self.input_quantisation,
-        )
-        shape = tuple(batch_B3HW.shape)
-        with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
-            image = self._input.take(batch_B3HW)
-            run = self._run_cuda if self.device.type == 'cuda' else self._run_cpu
-            return self._decoder(run(image), (shape[2], shape[3]), shape[0])
+    def _run(self, batch_B3HW: torch.Tensor) -> list[torch.Tensor]:
+        image = self._input.take(batch_B3HW)
+        return self._run_cuda(image) if self.device.type == 'cuda' else self._run_cpu(image)
 
     def _run_cpu(self, image: torch.Tensor) -> list[torch.Tensor]:
         outputs = self._session.run(self._output_names, {self._input_name: image.numpy()})
@@ -283,28 +255,12 @@ class OnnxBackend:
             for value in binding.get_outputs()
         ]
 
-    def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
-        """See `Backend.warm_up`."""
-        batch = min(batch, self.max_batch or batch)
-        zeros = torch.zeros(batch, 3, *input_hw, device=self.device, dtype=self.dtype)
-        for _ in range(2):
-            self.infer(zeros)
-
-    def close(self) -> None:
-        """See `Backend.close`."""
+    def _release(self) -> None:
         self._session = None
 
-    def description(self) -> dict[str, str]:
-        """See `Backend.description`."""
-        return {
-            'backend': self.name,
-            'engine': self._options.engine,
-            'device': device_name(self.device),
-            'precision': self._precision,
-            'num_threads': str(self._options.num_threads or 'default'),
-            'onnxruntime': self._version,
-            **({'cache': self._remark} if self._remark else {}),
-        }
+    def _remarks(self) -> dict[str, str]:
+        cache = {'cache': self._remark} if self._remark else {}
+        return {'onnxruntime': self._version, **cache}
 
 
 def _select_device(options: RunOptions, available: list[str]) -> torch.device:

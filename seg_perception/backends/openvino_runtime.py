@@ -12,19 +12,22 @@ from typing import Any
 
 import torch
 
-from seg_perception.backends.batches import check_batch
 from seg_perception.backends.devices import select_device
 from seg_perception.backends.engine_cache import CacheEntry, EngineCache
-from seg_perception.backends.exporting import example_batch, export_program, fixed_sides
-from seg_perception.backends.failures import translated
+from seg_perception.backends.exporting import (
+    WITHOUT_EXPORT,
+    example_batch,
+    export_program,
+    fixed_sides,
+)
+from seg_perception.backends.failures import one_line
+from seg_perception.backends.file_backend import FileBackend
 from seg_perception.backends.graph_input import GraphInput
 from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
 from seg_perception.backends.networks import NETWORKS
-from seg_perception.backends.outputs import OutputDecoder
-from seg_perception.backends.protocol import ModelOutput, RunOptions
+from seg_perception.backends.protocol import RunOptions
 from seg_perception.errors import (
     DeviceError,
-    InferenceError,
     MissingExtraError,
     ModelError,
     WeightsError,
@@ -77,7 +80,7 @@ def load(
     except RuntimeError as error:
         raise WeightsError(
             f'{weights_path}: is not a model that OpenVINO {openvino.__version__} can run: '
-            f'{_first_line(error)}'
+            f'{one_line(error)}'
         ) from error
     is_int8 = any(op.get_type_name() == 'FakeQuantize' for op in model.get_ops())
     if options.precision == 'int8' and not is_int8:
@@ -89,7 +92,7 @@ def load(
     return OpenVinoBackend(compiled, card, options, precision, str(openvino.__version__), remark)
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(FileBackend):
     """A model compiled by OpenVINO; see `Backend`.
 
     Args:
@@ -106,9 +109,6 @@ class OpenVinoBackend:
     """
 
     name = 'openvino'
-    device = torch.device('cpu')
-    channels_last = False
-    is_capturable = False
 
     def __init__(
         self,
@@ -119,63 +119,32 @@ class OpenVinoBackend:
         version: str,
         remark: str,
     ) -> None:
-        self._card = card
-        self._options = options
+        super().__init__(card, options, torch.device('cpu'), precision)
         self._version = version
         self._remark = remark
-        self._precision = precision
         self._input = _image_input(compiled, card)
-        self.dtype = self._input.dtype if self._input.dtype.is_floating_point else torch.float32
+        if self._input.dtype.is_floating_point:
+            self.dtype = self._input.dtype
         self.input_hw_fixed = self._input.hw_fixed
         self.max_batch = self._input.batch_fixed
         self.input_quantisation = self._input.quantisation(self.device)
-        self._decoder = OutputDecoder(card)
         shape = compiled.outputs[0].partial_shape
         self._decoder.check_shape(_sides(shape) if shape.rank.is_static else ())
         self._num_outputs = len(compiled.outputs) if self._decoder.reads_all else 1
         self._request: Any = compiled.create_infer_request()
 
-    def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
-        """See `Backend.infer`."""
-        if self._request is None:
-            raise InferenceError(f'{self._card.name}: is closed')
-        check_batch(
-            batch_B3HW,
-            self._card.name,
-            self.device,
-            self.input_hw_fixed,
-            self.max_batch,
-            self.input_quantisation,
-        )
-        shape = tuple(batch_B3HW.shape)
-        with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
-            image = self._input.take(batch_B3HW).numpy()
-            # views, no copies: the outputs are the request's own until its next run
-            results = self._request.infer({0: image}, share_inputs=True, share_outputs=True)
-            tensors = [torch.from_numpy(results[i]) for i in range(self._num_outputs)]
-            return self._decoder(tensors, (shape[2], shape[3]), shape[0])
+    def _run(self, batch_B3HW: torch.Tensor) -> list[torch.Tensor]:
+        image = self._input.take(batch_B3HW).numpy()
+        # views, no copies: the outputs are the request's own until its next run
+        results = self._request.infer({0: image}, share_inputs=True, share_outputs=True)
+        return [torch.from_numpy(results[i]) for i in range(self._num_outputs)]
 
-    def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
-        """See `Backend.warm_up`."""
-        batch = min(batch, self.max_batch or batch)
-        for _ in range(2):  # the first run of a size compiles for it
-            self.infer(torch.zeros(batch, 3, *input_hw, dtype=self.dtype))
-
-    def close(self) -> None:
-        """See `Backend.close`."""
+    def _release(self) -> None:
         self._request = None
 
-    def description(self) -> dict[str, str]:
-        """See `Backend.description`."""
-        return {
-            'backend': self.name,
-            'engine': self._options.engine,
-            'device': 'cpu',
-            'precision': self._precision,
-            'num_threads': str(self._options.num_threads or 'default'),
-            'openvino': self._version,
-            **({'cache': self._remark} if self._remark else {}),
-        }
+    def _remarks(self) -> dict[str, str]:
+        cache = {'cache': self._remark} if self._remark else {}
+        return {'openvino': self._version, **cache}
 
 
 def _converted(card: ModelCard, path: Path, options: RunOptions, cache: EngineCache) -> CacheEntry:
@@ -200,7 +169,7 @@ def _converted(card: ModelCard, path: Path, options: RunOptions, cache: EngineCa
         except Exception as error:
             raise ModelError(
                 f'{card.name}: OpenVINO cannot convert it: {type(error).__name__}: '
-                f'{_first_line(error)}; use another engine'
+                f'{one_line(error)}; {WITHOUT_EXPORT}'
             ) from error
 
     facts = {
@@ -251,8 +220,3 @@ def _image_input(compiled: Any, card: ModelCard) -> GraphInput:
 
 def _sides(shape: Any) -> list[object]:
     return [side.get_length() if side.is_static else '?' for side in shape]
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ' '.join(lines)[:300]

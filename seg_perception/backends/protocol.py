@@ -225,6 +225,10 @@ class Backend(Protocol):
         """
         ...
 
+    def free_caches(self) -> None:
+        """Gives back memory that the next `infer` can do without, such as captured graphs."""
+        ...
+
     def close(self) -> None:
         """Frees the model's memory; calling it again does nothing."""
         ...

@@ -13,7 +13,13 @@ from typing import Any
 import torch
 
 from seg_perception.backends.engine_cache import CacheEntry, EngineCache
-from seg_perception.backends.exporting import example_batch, export_program, fixed_sides
+from seg_perception.backends.exporting import (
+    WITHOUT_EXPORT,
+    example_batch,
+    export_program,
+    fixed_sides,
+)
+from seg_perception.backends.failures import one_line
 from seg_perception.backends.model_facts import machine_facts, model_facts, source_hash
 from seg_perception.backends.torch_eager import Network, Placement, Prepared, require_compiler
 from seg_perception.errors import ModelError
@@ -98,8 +104,8 @@ class AheadCompiler:
                 inductor.aoti_compile_and_package(program, package_path=str(folder / _PACKAGE))
         except Exception as error:
             raise ModelError(
-                f'{name}: AOTInductor failed: {type(error).__name__}: {str(error)[:300]}; use '
-                f'another engine'
+                f'{name}: AOTInductor failed: {type(error).__name__}: {one_line(error)}; '
+                f'{WITHOUT_EXPORT}'
             ) from error
         input_hw_fixed, batch_fixed = fixed_sides(program, example)
         return {'input_hw_fixed': input_hw_fixed, 'batch_fixed': batch_fixed}

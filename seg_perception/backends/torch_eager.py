@@ -211,6 +211,11 @@ class TorchBackend:
         """See `Backend.warm_up`; compiles and captures what that size needs."""
         run_on_zeros(self, input_hw, batch)
 
+    def free_caches(self) -> None:
+        """See `Backend.free_caches`."""
+        if isinstance(self._network, CudaGraphs):
+            self._network.forget()
+
     def close(self) -> None:
         """See `Backend.close`."""
         if self._network is None:
@@ -283,6 +288,11 @@ class CudaGraphs:
         static_input.copy_(batch_B3HW)
         graph.replay()
         return static_outputs
+
+    def forget(self) -> None:
+        """Frees the graphs and their memory; shapes seen again are captured anew."""
+        self._captured.clear()
+        self._pool = None  # torch refuses to capture into a pool whose graphs are all gone
 
     def _capture(
         self, batch_B3HW: torch.Tensor

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from seg_perception.backends.devices import select_device
-from seg_perception.backends.failures import translated
+from seg_perception.backends.failures import one_line, translated
 from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.protocol import RunOptions
 from seg_perception.errors import WeightsError
@@ -38,7 +38,7 @@ def load_network(card: ModelCard, path: Path, options: RunOptions) -> GraphNetwo
     except Exception as error:
         raise WeightsError(
             f'{path}: is not an exported program that torch {torch.__version__} can '
-            f'load: {type(error).__name__}: {str(error)[:300]}'
+            f'load: {type(error).__name__}: {one_line(error)}'
         ) from error
     example = _image_input(program, card)
     batch, _, height, width = example.shape

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from seg_perception.backends.devices import select_device
-from seg_perception.backends.failures import translated
+from seg_perception.backends.failures import one_line, translated
 from seg_perception.backends.graph_network import GraphNetwork
 from seg_perception.backends.protocol import RunOptions
 from seg_perception.errors import WeightsError
@@ -44,7 +44,7 @@ def load_network(card: ModelCard, path: Path, options: RunOptions) -> GraphNetwo
         except Exception as error:
             raise WeightsError(
                 f'{path}: is not a TorchScript file that torch {torch.__version__} can load: '
-                f'{" ".join(str(error).split())[:300]}'
+                f'{one_line(error)}'
             ) from error
         with translated(card.name, f'on its way to {device}'):
             graph = graph.eval().to(device)

@@ -27,6 +27,8 @@ def card_document(card: ModelCard) -> dict[str, Any]:
         k: v for k, v in document['weights'].items() if v not in ('', None, {}, [])
     }
     document['input'] = {k: v for k, v in document['input'].items() if v is not None}
+    if card.input.is_scalable:
+        document['input'].pop('is_scalable')
     options = document['output'].pop('options')
     known = OPTIONS_BY_KIND.get(card.output.kind, frozenset())
     if said := {k: v for k, v in options.items() if k in known and v not in (None, [])}:

@@ -13,6 +13,7 @@ input:
   std_rgb: [127.5, 127.5, 127.5]
   pad_rgb: [114, 114, 114]             # optional: what is padded with, else the mean
   channel_order: rgb                   # optional: the order the net wants, rgb or bgr
+  is_scalable: true                    # optional: false for networks that work at this size alone
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from seg_perception.errors import ConfigurationError
 from seg_perception.imaging.resize_plan import Interpolation, Placement, ResizeMode
 from seg_perception.models.card_fields import Fields, check_choice, fail
 
@@ -53,6 +55,7 @@ class InputSpec:
             what is larger is cut off (those pixels of the image get no label), what is smaller is
             padded.
         placement: where on the canvas the image is, in the ``center`` or the top left ``corner``.
+        is_scalable: whether the network takes images of other sizes too.
 
     Raises:
         ModelCardError: a value is out of its range, or has no meaning beside another.
@@ -68,6 +71,7 @@ class InputSpec:
     interpolation: Interpolation = 'bilinear'
     canvas_hw: tuple[int, int] | None = None
     placement: Placement = 'center'
+    is_scalable: bool = True
 
     def __post_init__(self) -> None:
         for name in ('size_hw', 'canvas_hw'):
@@ -110,7 +114,15 @@ class InputSpec:
 
         Raises:
             ModelCardError: the size is out of its range.
+            ConfigurationError: the network takes no other size than its own.
         """
+        if not self.is_scalable:
+            if size_hw == self.size_hw:
+                return self
+            raise ConfigurationError(
+                f'input_size_hw: expected none, because the network works at the size of its '
+                f'card alone ({self}), got {size_hw[0]}x{size_hw[1]} (height x width)'
+            )
         if self.canvas_hw is None:
             return dataclasses.replace(self, size_hw=size_hw)
         return dataclasses.replace(
@@ -149,6 +161,8 @@ class InputSpec:
         if self.canvas_hw is not None:
             where = 'the middle' if self.placement == 'center' else 'the corner'
             said += f', {where} {self.canvas_hw[1]}x{self.canvas_hw[0]} of it'
+        if self.multiple > 1:
+            said += f', sides multiples of {self.multiple}'
         return f'{said}, {self.interpolation}, {self.channel_order}'
 
 
@@ -172,6 +186,7 @@ def read_input_spec(section: Fields) -> InputSpec:
         interpolation=cast(Interpolation, section.text('interpolation', 'bilinear')),
         canvas_hw=cast('tuple[int, int] | None', canvas),
         placement=cast(Placement, section.text('placement', 'center')),
+        is_scalable=section.boolean('is_scalable', True),
     )
     section.finish()
     return spec

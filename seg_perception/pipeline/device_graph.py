@@ -14,12 +14,15 @@ import torch
 
 from seg_perception.pipeline.device_queue import Download
 from seg_perception.pipeline.finishing import Part
+from seg_perception.pipeline.recency import Recent
 from seg_perception.structures import U8
 
 _NUM_SLOTS = 2
 """One is filled while the device works on the other."""
 _MAX_KINDS = 8
-"""Kinds of batches that get graphs; each holds its own images on the device."""
+"""Kinds of batches that have graphs at a time; each holds its own images on the device."""
+_NUM_WHEN_FULL = 16
+"""Batches of a kind before it drives out another: a capture costs as much as some replays save."""
 _NUM_COPIERS = 4
 _PIECE_BYTES = 2**18
 """Smaller pieces cost more to hand to a thread than to copy."""
@@ -27,6 +30,8 @@ _PIECE_BYTES = 2**18
 
 class StageGraphs:
     """Captures what is done with a kind of batch when it is seen for the second time.
+
+    The kinds used latest are kept, see `Recent`.
 
     Args:
         device: a CUDA device.
@@ -39,8 +44,7 @@ class StageGraphs:
         self._tables = tables
         self._uploads = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
-        self._seen: set[Hashable] = set()
-        self._slots: dict[Hashable, list[_Slot]] = {}
+        self._slots: Recent[list[_Slot]] = Recent(_MAX_KINDS, _NUM_WHEN_FULL, _finish)
         self._copiers = ThreadPoolExecutor(_NUM_COPIERS - 1, 'upload')
 
     def run(
@@ -61,16 +65,17 @@ class StageGraphs:
         Returns:
             None where there is no graph of that kind (yet); run the stages by themselves then.
         """
-        if kind not in self._slots:
-            if kind not in self._seen or len(self._slots) >= _MAX_KINDS:
-                self._seen = {*self._seen, kind} if len(self._seen) < 64 else {kind}
-                return None
+
+        def capture() -> list[_Slot]:
             sizes = [image.size for image in images]
             slots = [_Slot(sizes, stages, self._device, self._pool) for _ in range(_NUM_SLOTS)]
             for slot in slots:
                 slot.tables = self._tables()
-            self._slots[kind] = slots
-        slots = self._slots[kind]
+            return slots
+
+        slots = self._slots.find(kind, capture)
+        if slots is None:
+            return None
         slots.append(slot := slots.pop(0))
         slot.uploaded.synchronize()
         self._copy_all(images, slot.staged)
@@ -112,6 +117,14 @@ class StageGraphs:
         """Frees the graphs' memory and ends its threads; calling it again does nothing."""
         self.forget()
         self._copiers.shutdown()
+
+
+def _finish(slots: list[_Slot]) -> None:
+    """Waits for all that a kind's graphs are doing: others get their memory."""
+    for slot in slots:
+        slot.replayed.synchronize()
+        for download in slot.downloads:
+            download.arrays()
 
 
 class _Slot:

@@ -125,7 +125,7 @@ class Segmenter:
         first.
         """
         is_fixed = self._backend.input_hw_fixed is not None or self._input.canvas_hw is not None
-        return not is_fixed and not self._is_compiled
+        return self._input.is_scalable and not is_fixed and not self._is_compiled
 
     def scale_input(self, scale: float) -> None:
         """Makes the network's input smaller from the next images on; labels keep their size.
@@ -407,6 +407,7 @@ class Segmenter:
         """Gives back, on the device too, all memory that the next call can do without."""
         if self._graphs is not None:
             self._graphs.forget()
+        self._backend.free_caches()
         self._finish.forget()
         self._preprocessor.free_buffers()
         give_memory_back(self.device)

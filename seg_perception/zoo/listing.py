@@ -130,20 +130,13 @@ def describe(card: ModelCard) -> dict[str, Any]:
 
 def preprocessing(card: ModelCard) -> str:
     """In words, what is done to an image before the model sees it."""
-    image = card.input
-    height, width = image.size_hw
-    how = {
-        'stretch': f'stretched to {width}x{height}, whatever its aspect',
-        'letterbox': f'scaled to fit {width}x{height} and padded',
-        'fit': f'scaled to fit {width}x{height}, sides multiples of {image.multiple_of}',
-    }.get(image.resize, f'{image.resize} {width}x{height}')
-    numbers = [
-        ' '.join(f'{value:g}' for value in values) for values in (image.mean_rgb, image.std_rgb)
-    ]
-    order = 'red, green, blue' if image.channel_order == 'rgb' else 'blue, green, red'
+    mean, std = (
+        ' '.join(f'{value:g}' for value in values)
+        for values in (card.input.mean_rgb, card.input.std_rgb)
+    )
     return (
-        f'{how} (width x height); x = (pixel - mean) / std with mean {numbers[0]}, std '
-        f'{numbers[1]}, pixels 0 to 255; channels {order}'
+        f'{card.input} (width x height); x = (pixel - mean) / std with mean {mean}, std {std}, '
+        f'pixels 0 to 255'
     )
 
 

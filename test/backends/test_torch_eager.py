@@ -127,6 +127,23 @@ def test_close_refuses_further_work(network: torch.nn.Module, make_card: MakeCar
         backend.infer(torch.zeros(1, 3, 8, 8))
 
 
+def test_captured_graphs_are_freed_with_the_caches(
+    network: torch.nn.Module, make_card: MakeCard
+) -> None:
+    graphs = torch_eager.CudaGraphs(network)
+
+    def prepare(network: torch.nn.Module, placement: torch_eager.Placement) -> Any:
+        return torch_eager.Prepared(graphs)
+
+    backend = TorchBackend(network, make_card(), CPU, prepare)
+    graphs._captured[1, 3, 8, 8] = ('graph', torch.zeros(1), ())  # type: ignore[assignment]
+    graphs._pool = (0, 1)
+    backend.free_caches()
+    assert not graphs._captured
+    assert graphs._pool is None  # torch takes no new graph into the pool of those that are gone
+    TorchBackend(network, make_card(), CPU).free_caches()  # nothing to free
+
+
 def test_threads_are_set_in_the_thread_that_works(
     network: torch.nn.Module, make_card: MakeCard
 ) -> None:

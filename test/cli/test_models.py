@@ -88,7 +88,9 @@ def test_show(capsys):
         assert code == 0
         lines = dict(line.split(': ', 1) for line in out.splitlines())
         assert lines['name'] == DEFAULT
-        assert 'scaled to fit 384x384, sides multiples of 16' in lines['input']
+        assert (
+            'at most 384x384 in the aspect of the image, sides multiples of 16' in lines['input']
+        )
         assert 'mean 127.5 127.5 127.5' in lines['input']
         assert lines['classes'].startswith('21: background, aeroplane')
         assert 'eager (native)' in lines['engines']

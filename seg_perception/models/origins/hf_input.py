@@ -79,6 +79,9 @@ PROCESSORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 _SQUARE = frozenset({'Beit', 'DPT', 'Segformer', 'ViT'})
 """Processors that take a size of one number as a square, not as the shorter side."""
 
+_ONE_SIZE = frozenset({'Eomt'})
+"""Processors of networks whose knowledge of places is for one size of image, or of window."""
+
 _FILTERS: Mapping[int, Interpolation] = {
     _BILINEAR: 'antialias_bilinear',
     _BICUBIC: 'antialias_bicubic',
@@ -122,6 +125,7 @@ def input_spec_of(document: Mapping[str, Any], where: str) -> InputSpec:
         interpolation=_interpolation(config['resample'], where),
         canvas_hw=canvas_hw,
         placement=placement,
+        is_scalable=name not in _ONE_SIZE,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,17 +60,33 @@ def build(card: ModelCard, path: Path) -> torch.nn.Module:
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except ImportError as error:  # timm, for some backbones
-            raise MissingExtraError(
-                str(error.name or 'a library'), 'hf', f'run {family.title}'
-            ) from error
+        except ImportError as error:
+            raise _missing(error, family) from error
         except Exception as error:
             reason = ' '.join(str(error).split())[:300]
+            if 'torchvision::' in reason:  # one that was built for another torch
+                raise _missing(error, family) from error
             raise WeightsError(
                 f'{path}: expected the weights of {family.class_name}, got {reason}'
             ) from error
     _check_complete(report, model, path)
     return _wrapped(model.float().eval(), family, card, path.parent)
+
+
+def _missing(error: Exception, family: Family) -> MissingExtraError:
+    """What the library lacks to build a network."""
+    if 'torchvision::' in str(error):
+        return MissingExtraError(
+            f'a torchvision that was built for torch {version("torch")}',
+            'torchvision',
+            f'run {family.title} with its backbone',
+        )
+    if 'timm' in str(error):  # which the library takes for missing without torchvision too
+        return MissingExtraError(
+            'timm', 'timm', f'run {family.title} with its backbone, beside torchvision'
+        )
+    library = error.name if isinstance(error, ImportError) else None
+    return MissingExtraError(library or 'a library', 'hf', f'run {family.title}')
 
 
 def _check_shards(index: Path) -> None:

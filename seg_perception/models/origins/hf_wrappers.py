@@ -55,6 +55,11 @@ class TaskQueries(torch.nn.Module):
 
     task_ids_1T: torch.Tensor
 
+    not_exportable = (
+        'what torch.export makes of its pixel decoder for images of any size grows for many '
+        'minutes and is no graph in the end'
+    )
+
     def __init__(self, model: torch.nn.Module, task_ids: list[int]) -> None:
         super().__init__()
         self.model = model

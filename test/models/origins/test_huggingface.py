@@ -16,7 +16,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg_perception.errors import ModelCardError, ModelNotFoundError, WeightsError
+from seg_perception.errors import (
+    ConfigurationError,
+    MissingExtraError,
+    ModelCardError,
+    ModelNotFoundError,
+    WeightsError,
+)
 from seg_perception.imaging.resize_plan import plan_resize
 from seg_perception.models import resolve
 from seg_perception.models.origins import hf_input
@@ -330,3 +336,32 @@ def edit(path: Path, **changes: Any) -> None:
     document = {**json.loads(path.read_text()), **changes}
     kept = {key: value for key, value in document.items() if value is not None}
     path.write_text(json.dumps(kept))
+
+
+def test_eomt_takes_no_other_size(write: Write) -> None:
+    """What it knows of places is for one size, of its windows too."""
+    size = {'shortest_edge': 64, 'longest_edge': None}
+    windows = {'size': size, 'do_pad': False, 'do_split_image': True}
+    for name, options in (('windows', windows), ('padded', {})):
+        folder, _ = write('eomt', name, **options)
+        with Segmenter(f'hf:{folder}', device='cpu', num_threads=1) as segmenter:
+            assert not segmenter.can_scale_input
+            with pytest.raises(ConfigurationError, match='expected an input scale of 1'):
+                segmenter.scale_input(0.5)
+            assert len(segmenter.segment([IMAGE])) == 1
+        with pytest.raises(ConfigurationError, match='expected none, because the network works'):
+            Segmenter(f'hf:{folder}', input_size_hw=(96, 96), device='cpu')
+    folder, _ = write('segformer')
+    with Segmenter(f'hf:{folder}', device='cpu', num_threads=1) as segmenter:
+        assert segmenter.can_scale_input
+
+
+@pytest.mark.skipif(hf.utils.is_timm_available(), reason='timm is installed')
+def test_a_backbone_of_timm_says_what_is_missing(write: Write) -> None:
+    folder, _ = write('upernet')
+    config = json.loads((folder / 'config.json').read_text())
+    config['backbone_config'] = {'model_type': 'timm_backbone', 'backbone': 'resnet18'}
+    (folder / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(MissingExtraError, match='timm is needed to run UperNet') as raised:
+        Segmenter(f'hf:{folder}', device='cpu')
+    assert raised.value.extra == 'timm'
