@@ -64,6 +64,8 @@ EXTRAS = {
         'onnx>=1.15',
         'onnxscript>=0.1',
         'psutil>=5.9',
+        # brings a CT slice, for what the documentation does with DICOM
+        'pydicom>=2.4',
         # pytest 9 breaks the launch_testing plugin of a sourced ROS installation.
         'pytest>=7.4,<9',
         'pytest-timeout>=2.1',
