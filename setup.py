@@ -55,6 +55,7 @@ EXTRAS = {
         'pycocotools>=2.0.7',
         'tqdm>=4.60',
     ],
+    'view': ['rerun-sdk>=0.34; python_version >= "3.11"'],
     'tensorboard': ['tensorboard>=2.12'],
     'test': [
         # colcon builds ament_python packages through interfaces that setuptools 80 removed.

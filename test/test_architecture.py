@@ -59,6 +59,7 @@ OPTIONAL_MODULES = (
     'openvino',
     'psutil',
     'pycocotools',
+    'rerun',
     'rich',
     'rosbags',
     'segmentation_models_pytorch',

@@ -14,6 +14,7 @@ examples:
   seg-perception demo
   seg-perception demo --source webcam:0 --seconds 60
   seg-perception demo --source drive.mcap --rate 0 --out /tmp/drive
+  seg-perception demo --view
   seg-perception demo --model mobile.onnx -p object_min_area_px:=200 -p confidence_threshold:=0.5
 """
 
@@ -25,15 +26,21 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help='segment photographs, a video, a webcam or a recording over real ROS 2 topics',
         description='Starts an image source, the segmentation node and a monitor as processes on '
         'a private ROS 2 domain, and shows rate, latency and the classes seen. Ends with 0 when '
-        'frames were published.',
+        'frames were published. With --view also a live web page, until Ctrl-C.',
         epilog=_EPILOG,
+    )
+    parser.add_argument(
+        '--view',
+        nargs='?',
+        const='127.0.0.1',
+        metavar='HOST',
+        help='also serve a live web page, as seg-perception view does; 0.0.0.0 lets others see it',
     )
     parser.add_argument(
         '--seconds',
         type=float,
-        default=20.0,
         metavar='SECONDS',
-        help='how long to watch, from the first result on',
+        help='how long to watch, from the first result on (20; with --view until Ctrl-C)',
     )
     parser.add_argument(
         '--out', type=Path, default=Path('out'), help='folder for overlay.png, summary and logs'
@@ -73,9 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     from seg_perception.ros.demo import DemoOptions, run_demo
 
+    seconds = None if arguments.view else DemoOptions().seconds
     return run_demo(
         DemoOptions(
-            seconds=arguments.seconds,
+            seconds=seconds if arguments.seconds is None else arguments.seconds,
+            view_host=arguments.view or '',
             out_dir=arguments.out,
             source=arguments.source,
             model=arguments.model or '',

@@ -23,12 +23,13 @@ from seg_perception.cli import (
     params,
     soak,
     train,
+    view,
 )
 from seg_perception.cli.endings import DONE, run_command
 from seg_perception.cli.parsing import MAX_WIDTH, CommandParser
 
 COMMANDS: Mapping[str, tuple[ModuleType, ...]] = {
-    'see it work': (demo,),
+    'see it work': (demo, view),
     'set up a robot': (doctor, models, params, nav2_config, completion),
     'train a model': (dataset, train, evaluate, export),
     'measure the node': (bench, soak),

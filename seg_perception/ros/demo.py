@@ -15,13 +15,16 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from seg_perception.errors import ConfigurationError, MissingExtraError
-from seg_perception.ros.environment import node_environment, private_domain_id
+from seg_perception.errors import ConfigurationError
+from seg_perception.ros.environment import node_environment, private_domain_id, require_ros
+from seg_perception.ros.view.rerun_sdk import load_rerun
 
 IMAGE_TOPIC = '/camera/image_raw'
 CAMERA = 'camera'
 _STOP_S = 5.0
 _TAIL_LINES = 15
+_WAITS = 'waits for'
+"""What the viewer says once it has said where its page is."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +32,24 @@ class DemoOptions:
     """What the demo plays, with what, and for how long.
 
     Attributes:
-        seconds: how long to watch from the first label image on.
+        seconds: how long to watch from the first label image on; None until interrupted.
         out_dir: folder for the overlay, the summary and the nodes' logs.
         source: what the image source plays.
         model: the model; empty for the node's default.
         rate_hz: pictures per second; 0 for as recorded.
         node_parameters: further parameters of the segmentation node, ``name:=value``.
         domain_id: ROS domain; None for a private one.
+        view_host: address to serve a live page on; empty for no page.
     """
 
-    seconds: float = 20.0
+    seconds: float | None = 20.0
     out_dir: Path = Path('out')
     source: str = 'demo'
     model: str = ''
     rate_hz: float = 10.0
     node_parameters: Sequence[str] = ()
     domain_id: int | None = None
+    view_host: str = ''
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -55,13 +60,15 @@ def run_demo(options: DemoOptions) -> int:
 
     Raises:
         ConfigurationError: an option cannot be used.
-        MissingExtraError: there is no ROS 2.
+        MissingExtraError: there is no ROS 2, or a page is wanted and there is no rerun-sdk.
     """
-    if not options.seconds > 0.0:
+    if options.seconds is not None and not options.seconds > 0.0:
         raise ConfigurationError(f'expected a duration above 0 s, got {options.seconds:g}')
     if options.rate_hz < 0.0:
         raise ConfigurationError(f'expected a rate of 0 Hz or more, got {options.rate_hz:g}')
-    _require_ros()
+    require_ros()
+    if options.view_host:
+        load_rerun()
     options.out_dir.mkdir(parents=True, exist_ok=True)
     summary_path = options.out_dir / 'summary.json'
     summary_path.unlink(missing_ok=True)
@@ -80,6 +87,11 @@ def run_demo(options: DemoOptions) -> int:
                 _Child(name, module, [*arguments, *kwargs.pop('more', ())], env=env, **kwargs)
             )
 
+        viewer = []
+        if options.view_host:
+            log_path = options.out_dir / 'view.log'
+            viewer = [start('view', 'view.node', {'host': options.view_host}, log_path=log_path)]
+            _say_where(log_path, viewer[0], interruption)
         # config/segmentation.rviz shows the same topics.
         node = start(
             'segmentation',
@@ -97,8 +109,8 @@ def run_demo(options: DemoOptions) -> int:
                 'topic': IMAGE_TOPIC,
                 'rate_hz': options.rate_hz,
                 'loop': True,
-                # The node and the monitor: the first picture meets a model that is loaded.
-                'wait_for_subscribers': 2,
+                # The node, the monitor and who views: the first picture meets a loaded model.
+                'wait_for_subscribers': 2 + len(viewer),
             },
             log_path=options.out_dir / 'image_source.log',
         )
@@ -108,19 +120,18 @@ def run_demo(options: DemoOptions) -> int:
             {
                 'image_topic': IMAGE_TOPIC,
                 'camera': CAMERA,
-                'duration_s': float(options.seconds),
+                'duration_s': float(options.seconds or 0.0),
                 'wait_s': 120.0,
                 'overlay_path': str(options.out_dir / 'overlay.png'),
                 'summary_path': str(summary_path),
             },
             log_path=None,
         )
-        failed = _watch(monitor, (node, source), interruption)
+        failed = _watch(monitor, (node, source, *viewer), interruption)
         # In this order: the monitor still hears the others while it writes its summary.
-        stopped = [child.stop() for child in (monitor, source, node)]
-    for child in failed or [
-        c for c, ok in zip((monitor, source, node), stopped, strict=True) if not ok
-    ]:
+        children = (monitor, *viewer, source, node)
+        stopped = [child.stop() for child in children]
+    for child in failed or [c for c, ok in zip(children, stopped, strict=True) if not ok]:
         print(f'error: {child.complaint()}', file=sys.stderr)
     num_published = _num_published(summary_path)
     if not num_published:
@@ -128,11 +139,15 @@ def run_demo(options: DemoOptions) -> int:
     return 0 if num_published and not failed and all(stopped) else 1
 
 
-def _require_ros() -> None:
-    try:
-        import rclpy  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError('rclpy', 'ros', 'run the nodes') from error
+def _say_where(log_path: Path, viewer: _Child, interruption: _Interruption) -> None:
+    """Prints where the page is, once it is there; what keeps it from being there is seen later."""
+    while viewer.is_running() and not interruption.event.is_set():
+        text = log_path.read_text(encoding='utf-8', errors='replace')
+        where, found, _ = text.partition(_WAITS)
+        if found:
+            print(where, end='', flush=True)
+            return
+        interruption.event.wait(0.1)
 
 
 def _watch(monitor: _Child, others: Sequence[_Child], interruption: _Interruption) -> list[_Child]:

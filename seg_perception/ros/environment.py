@@ -11,8 +11,22 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from seg_perception.errors import MissingExtraError
+
 PACKAGE = 'seg_perception'
 DDS_PROFILE = Path('config', 'dds', 'fastdds.xml')
+
+
+def require_ros() -> None:
+    """Checks that nodes can run.
+
+    Raises:
+        MissingExtraError: there is no ROS 2.
+    """
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError('rclpy', 'ros', 'run the nodes') from error
 
 
 def find_share_file(relative: Path) -> Path | None:

@@ -99,4 +99,5 @@ def test_demo_without_ros_names_the_extra(monkeypatch, capsys, tmp_path):
 
 def test_demo_defaults():
     arguments = build_parser().parse_args(['demo'])
-    assert (arguments.seconds, arguments.rate, arguments.source) == (20.0, 10.0, 'demo')
+    assert (arguments.seconds, arguments.rate, arguments.source) == (None, 10.0, 'demo')
+    assert arguments.view is None  # then DemoOptions says how long

@@ -15,7 +15,8 @@ from seg_perception.benchmarks.acceptance import Verdict, select
 from seg_perception.benchmarks.cases import sweep
 from seg_perception.benchmarks.contenders import Contender
 from seg_perception.benchmarks.machine import busy_share
-from seg_perception.errors import ConfigurationError, MissingExtraError
+from seg_perception.errors import ConfigurationError
+from seg_perception.ros.environment import require_ros
 
 MAX_BUSY = 0.1
 
@@ -115,14 +116,6 @@ def measure_contenders(
                 seconds=seconds,
                 rate_hz=rate_hz,
             )
-
-
-def require_ros() -> None:
-    """Raises MissingExtraError where there is no ROS 2."""
-    try:
-        import rclpy  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError('rclpy', 'ros', 'run the nodes') from error
 
 
 def _look_around() -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.ros.bench.processes import ProcessError
-from seg_perception.ros.bench.run import require_ros, terminable
+from seg_perception.ros.bench.run import terminable
+from seg_perception.ros.environment import require_ros
 from seg_perception.ros.soak.ledger import Ledger
 
 _LIFETIME_MARGIN_S = 900.0
