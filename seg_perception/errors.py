@@ -19,7 +19,8 @@
     ├── GeometryError               intrinsics, depth or sizes do not belong together
     ├── ConfigurationError          a parameter or option has a value that cannot work
     ├── OutputError                 a file of results cannot be written
-    └── MissingExtraError           an optional library is needed; names the extra to install
+    └── MissingLibraryError         an optional library is needed and not installed
+        └── MissingExtraError       one that an extra of this package installs
 
 Messages say what was expected, what was found and what to do about it. The core raises and never
 logs; the ROS layer catches, counts and logs.
@@ -113,19 +114,29 @@ class OutputError(SegPerceptionError):
     """A file of results cannot be written."""
 
 
-class MissingExtraError(SegPerceptionError, ImportError):
+class MissingLibraryError(SegPerceptionError, ImportError):
     """An optional library is needed and not installed.
 
     Args:
-        library: import name of the missing library, e.g. ``'onnxruntime'``.
-        extra: the extra of this package that installs it, e.g. ``'onnx'``.
+        library: its name on PyPI, with what is asked of its version, e.g. ``'timm'``.
+        purpose: what it is needed for, completing "… is needed to ‹purpose›".
+        remedy: the command that installs it.
+    """
+
+    def __init__(self, library: str, purpose: str, remedy: str) -> None:
+        super().__init__(f'{library} is needed to {purpose} and is not installed: {remedy}')
+        self.library = library
+
+
+class MissingExtraError(MissingLibraryError):
+    """The same of a library that an extra of this package installs.
+
+    Args:
+        library: its name on PyPI, e.g. ``'onnxruntime'``.
+        extra: the extra, e.g. ``'onnx'``.
         purpose: what it is needed for, completing "… is needed to ‹purpose›".
     """
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f'{library} is needed to {purpose} and is not installed: '
-            f"pip install 'seg_perception[{extra}]' (or pip install {library})"
-        )
-        self.library = library
+        super().__init__(library, purpose, f"pip install 'seg_perception[{extra}]'")
         self.extra = extra

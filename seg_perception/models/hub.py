@@ -176,7 +176,7 @@ def _require_library() -> None:
     try:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError('huggingface_hub', 'hf', 'load models of the hub') from error
+        raise MissingExtraError('huggingface-hub', 'hf', 'load models of the hub') from error
 
 
 @contextmanager

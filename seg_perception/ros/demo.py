@@ -60,7 +60,7 @@ def run_demo(options: DemoOptions) -> int:
 
     Raises:
         ConfigurationError: an option cannot be used.
-        MissingExtraError: there is no ROS 2, or a page is wanted and there is no rerun-sdk.
+        MissingLibraryError: there is no ROS 2, or a page is wanted and there is no rerun-sdk.
     """
     if options.seconds is not None and not options.seconds > 0.0:
         raise ConfigurationError(f'expected a duration above 0 s, got {options.seconds:g}')

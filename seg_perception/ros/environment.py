@@ -1,4 +1,4 @@
-"""Where the package's files lie, and the environment its nodes are started in.
+"""Where the package's files lie, whether there is ROS 2, and the environment of its nodes.
 
 Knows ROS 2's environment variables, but needs no ROS to be imported.
 """
@@ -11,22 +11,30 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from seg_perception.errors import MissingExtraError
+from seg_perception.errors import MissingLibraryError
 
 PACKAGE = 'seg_perception'
 DDS_PROFILE = Path('config', 'dds', 'fastdds.xml')
 
 
-def require_ros() -> None:
-    """Checks that nodes can run.
+def require_ros(purpose: str = 'run the nodes') -> None:
+    """Says how to get ROS 2 where it cannot be imported.
+
+    Args:
+        purpose: what it is needed for, completing "… is needed to ‹purpose›".
 
     Raises:
-        MissingExtraError: there is no ROS 2.
+        MissingLibraryError: it cannot.
     """
     try:
         import rclpy  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError('rclpy', 'ros', 'run the nodes') from error
+        raise MissingLibraryError(
+            'rclpy',
+            purpose,
+            'source /opt/ros/<distribution>/setup.bash, or on a machine without ROS 2: '
+            "pip install 'seg_perception[ros]'",
+        ) from error
 
 
 def find_share_file(relative: Path) -> Path | None:

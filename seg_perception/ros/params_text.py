@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from seg_perception.errors import MissingExtraError
+from seg_perception.ros.environment import require_ros
 from seg_perception.ros.options import Meaning, constraints, rows
 from seg_perception.ros.params import CameraParameters, Parameters
 
@@ -82,14 +82,11 @@ def _tables(node: NodeName) -> list[tuple[type[Any], str]]:
     """The node's tables, and what stands before the names in each.
 
     Raises:
-        MissingExtraError: there is no ROS 2, and the node is not the segmentation node.
+        MissingLibraryError: there is no ROS 2, and the node is not the segmentation node.
     """
     if node == 'segmentation_node':
         return [(Parameters, ''), (CameraParameters, '<camera>.')]
-    try:
-        import rclpy  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError('rclpy', 'ros', f'read the parameters of {node}') from error
+    require_ros(f'read the parameters of {node}')
     if node == 'image_source_node':
         from seg_perception.ros.image_source import SourceOptions
 

@@ -87,7 +87,7 @@ def load_photograph(name: str) -> U8:
     try:
         import skimage.data
     except ImportError as error:
-        raise MissingExtraError('skimage', 'demo', "play the demo's photographs") from error
+        raise MissingExtraError('scikit-image', 'demo', "play the demo's photographs") from error
     load: Callable[[], U8 | tuple[U8, ...]] = getattr(skimage.data, name)
     loaded = load()
     return np.ascontiguousarray(loaded[0] if isinstance(loaded, tuple) else loaded)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_perception.errors import MissingExtraError, WeightsError
+from seg_perception.errors import MissingExtraError, MissingLibraryError, WeightsError
 from seg_perception.models.card import ModelCard
 from seg_perception.models.hub import shard_names
 from seg_perception.models.origins.hf_families import TOKENIZER_FILES, Family, family_of
@@ -30,7 +30,7 @@ def build(card: ModelCard, path: Path) -> torch.nn.Module:
         (B, Q, H, W), as the card says; or a `PromptedNetwork` or a `WordedNetwork`.
 
     Raises:
-        MissingExtraError: transformers is not installed, or too old for the model.
+        MissingLibraryError: transformers is not installed, or too old for the model.
         WeightsError: the weights are incomplete, broken, or those of another model.
     """
     try:
@@ -47,8 +47,10 @@ def build(card: ModelCard, path: Path) -> torch.nn.Module:
     family = family_of(config, str(config_path.parent))
     model_class = getattr(transformers, family.class_name, None)
     if model_class is None:
-        raise MissingExtraError(
-            f'a newer transformers than {transformers.__version__}', 'hf', f'run {family.title}'
+        raise MissingLibraryError(
+            f'a newer transformers than {transformers.__version__}',
+            f'run {family.title}',
+            'pip install --upgrade transformers',
         )
     if path.name.endswith('.index.json'):
         _check_shards(path)
@@ -73,20 +75,23 @@ def build(card: ModelCard, path: Path) -> torch.nn.Module:
     return _wrapped(model.float().eval(), family, card, path.parent)
 
 
-def _missing(error: Exception, family: Family) -> MissingExtraError:
+def _missing(error: Exception, family: Family) -> MissingLibraryError:
     """What the library lacks to build a network."""
     if 'torchvision::' in str(error):
-        return MissingExtraError(
+        return MissingLibraryError(
             f'a torchvision that was built for torch {version("torch")}',
-            'torchvision',
             f'run {family.title} with its backbone',
+            'pip install --force-reinstall torchvision, from where this torch came',
         )
     if 'timm' in str(error):  # which the library takes for missing without torchvision too
         return MissingExtraError(
             'timm', 'timm', f'run {family.title} with its backbone, beside torchvision'
         )
-    library = error.name if isinstance(error, ImportError) else None
-    return MissingExtraError(library or 'a library', 'hf', f'run {family.title}')
+    named = error.name if isinstance(error, ImportError) else None
+    library = named or 'a library of transformers'
+    return MissingLibraryError(
+        library, f'run {family.title}', f'pip install {named or "--upgrade transformers"}'
+    )
 
 
 def _check_shards(index: Path) -> None:

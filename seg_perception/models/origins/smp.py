@@ -218,7 +218,7 @@ def _library(purpose: str) -> Any:
     try:
         import segmentation_models_pytorch as smp
     except ImportError as error:
-        raise MissingExtraError('segmentation_models_pytorch', 'smp', purpose) from error
+        raise MissingExtraError('segmentation-models-pytorch', 'smp', purpose) from error
     return smp
 
 

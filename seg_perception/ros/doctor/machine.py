@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,14 +24,10 @@ _NVIDIA_VERSION = Path('/proc/driver/nvidia/version')
 _RECEIVE_BUFFER = Path('/proc/sys/net/core/rmem_max')
 _SHARED_MEMORY = Path('/dev/shm')
 
-# Library, extra (or ROS package) and what it is for.
-_OPTIONAL = (
-    ('onnxruntime', "pip install 'seg_perception[onnx]'", 'run .onnx models'),
-    ('ai_edge_litert', "pip install 'seg_perception[tflite]'", 'run .tflite models'),
-    ('rosbags', "pip install 'seg_perception[bag]'", 'play recordings'),
-    ('tf2_ros', 'apt install ros-$ROS_DISTRO-tf2-ros', 'look up camera poses in TF'),
-    ('cv_bridge', 'apt install ros-$ROS_DISTRO-cv-bridge', 'decode unusual encodings'),
-)
+# Of the ROS distribution, and what they are for.
+_ROS_PACKAGES = {'tf2_ros': 'look up camera poses in TF', 'cv_bridge': 'decode unusual encodings'}
+# What brings ROS itself, and what only works on this package need.
+_NOT_FOR_USERS = frozenset({'ros', 'ros-kilted', 'test', 'check', 'fuzz'})
 
 
 def check_machine(environ: Mapping[str, str] = os.environ) -> list[Finding]:
@@ -194,14 +191,34 @@ def _check_opencv() -> Finding:
 
 def _check_extras() -> Finding:
     """What is not installed costs a feature and is no fault."""
-    missing = [
-        f'{library} to {purpose} ({how})'
-        for library, how, purpose in _OPTIONAL
-        if importlib.util.find_spec(library) is None
-    ]
-    return Finding(
-        'optional', Gravity.OK, f'not installed: {"; ".join(missing)}' if missing else 'all there'
-    )
+    missing = {extra: names for extra, names in _missing_of_extras().items() if names}
+    parts = [f'{extra} ({", ".join(names)})' for extra, names in missing.items()]
+    fixes = [f"pip install 'seg_perception[{','.join(missing)}]'"] if missing else []
+    for package, purpose in _ROS_PACKAGES.items():
+        if importlib.util.find_spec(package) is None:
+            parts.append(f'{package} to {purpose}')
+            fixes.append(f'apt install ros-$ROS_DISTRO-{package.replace("_", "-")}')
+    what = f'not installed: {"; ".join(parts)}' if parts else 'all there'
+    return Finding('optional', Gravity.OK, what, f'where wanted: {"; ".join(fixes)}' * bool(fixes))
+
+
+def _missing_of_extras() -> dict[str, list[str]]:
+    """Of each extra, the distributions that are not installed."""
+    try:
+        requirements = importlib.metadata.requires('seg_perception') or []
+    except importlib.metadata.PackageNotFoundError:  # run from its sources
+        return {}
+    missing: dict[str, list[str]] = {}
+    for text in requirements:
+        found = re.match(r'([\w.-]+).*extra == [\'"]([\w-]+)', text)
+        if found is None or found[2] in _NOT_FOR_USERS:
+            continue
+        names = missing.setdefault(found[2], [])
+        try:
+            importlib.metadata.version(found[1])
+        except importlib.metadata.PackageNotFoundError:
+            names.append(found[1])
+    return missing
 
 
 def versions() -> dict[str, str]:

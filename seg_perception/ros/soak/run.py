@@ -37,7 +37,7 @@ def run_soak(
 
     Raises:
         ConfigurationError: no time to run.
-        MissingExtraError: rclpy or psutil is missing.
+        MissingLibraryError: rclpy or psutil is missing.
     """
     if not minutes > 0.0:
         raise ConfigurationError(f'expected minutes above 0, got {minutes:g}')
