@@ -12,7 +12,8 @@ from seg_perception.cli.parsing import add_json_option
 DESCRIPTION = """\
 Looks at Python, ROS 2, middleware, DDS profile, torch, GPU and extras; then at the cameras of a
 running segmentation node, or at one named here: who publishes, with which type and QoS, whether
-images come, how often, how old, whether they can be used, and whether calibration and depth fit.
+images come, how often, how old, whether they can be used, whether calibration and depth fit, and
+whether TF leads from the cameras to the robot.
 Says of everything that is not right what to do about it. Ends with 1 where something does not
 work, with 0 where there are only warnings.
 """
@@ -55,6 +56,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         '--seconds', type=float, default=3.0, help='how long to listen to each camera'
     )
+    parser.add_argument(
+        '--base-frame',
+        metavar='FRAME',
+        default='',
+        help="the robot's frame in TF; the node's base_frame, or base_link where none runs",
+    )
     add_json_option(parser)
     parser.add_argument(
         '--bundle',
@@ -76,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             is_compressed=arguments.transport == 'compressed',
             depth_topic=arguments.depth,
             seconds=arguments.seconds,
+            base_frame=arguments.base_frame,
         )
     )
     names: list[str] = []

@@ -128,7 +128,10 @@ def checked(name: str, value: Any, default: Any, meaning: Meaning) -> Any:
         is_typed = type(value) is type(default)
         numbers = (value,) if type(default) is int else ()
     if not is_typed:
-        raise ConfigurationError(f'parameter {name}: expected {expected}, got {value!r}')
+        # ROS 2 gives an empty list no type, and rclpy then no value.
+        is_empty = value is None and isinstance(default, tuple)
+        got = "nothing, or an empty list (for no items, give [''])" if is_empty else repr(value)
+        raise ConfigurationError(f'parameter {name}: expected {expected}, got {got}')
     if meaning.choices and value not in meaning.choices:
         raise ConfigurationError(
             f'parameter {name}: expected one of {", ".join(meaning.choices)}, got {value!r}'

@@ -58,7 +58,7 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
     prepare_environment()
     import rclpy.logging
     import rclpy.utilities
-    from rclpy.exceptions import NameValidationException
+    from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.signals import SignalHandlerOptions
@@ -96,7 +96,12 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
             except Exception as error:  # one callback's failure must not end the node
                 node.get_logger().error(''.join(traceback.format_exception(error)).rstrip())
         exit_code = getattr(node, 'exit_code', None) or 0
-    except (SegPerceptionError, NameValidationException, rclpy_implementation.RCLError) as error:
+    except (
+        SegPerceptionError,
+        NameValidationException,
+        ParameterException,  # of rclpy's own, such as a use_sim_time that is a text
+        rclpy_implementation.RCLError,
+    ) as error:
         print(f'error: {first_line(error)}', file=sys.stderr)
         exit_code = 1
     except SystemExit as leaving:  # a callback's wish

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.imaging import DEFAULT_MAX_PIXELS
 from seg_perception.ros.doctor.finding import Finding, Gravity
 from seg_perception.ros.doctor.machine import check_machine
 from seg_perception.ros.doctor.wiring import IMAGE, CameraWiring, check_wiring
+
+if TYPE_CHECKING:
+    from seg_perception.ros.doctor.probe import TransformNotes
+    from seg_perception.ros.doctor.streams import Seen
 
 DISCOVERY_S = 6.0
 """How long to wait for what is not there; a busy machine needs seconds to discover others."""
@@ -32,6 +36,7 @@ class Question:
         is_compressed: that camera's transport.
         depth_topic: its depth; empty for none.
         seconds: how long to listen to each camera.
+        base_frame: the robot's frame, for TF; empty for the node's, or base_link.
     """
 
     node: str = '/segmentation'
@@ -39,6 +44,7 @@ class Question:
     is_compressed: bool = False
     depth_topic: str = ''
     seconds: float = 3.0
+    base_frame: str = ''
 
 
 def examine(question: Question) -> tuple[list[Finding], dict[str, Any]]:
@@ -77,7 +83,7 @@ def _examine_cameras(
     node: Any, executor: Any, question: Question
 ) -> tuple[list[Finding], dict[str, Any]]:
     from seg_perception.ros.doctor.graph import topics_of
-    from seg_perception.ros.doctor.probe import listen
+    from seg_perception.ros.doctor.probe import TransformNotes, listen
     from seg_perception.ros.doctor.streams import check_stream
 
     parameters = {} if question.image_topic else _parameters_of(node, executor, question.node)
@@ -97,7 +103,9 @@ def _examine_cameras(
     for camera in cameras:
         findings += check_wiring(camera, topics)
     heard = [camera for camera in cameras if topics.get(camera.image_topic)]
+    tf = TransformNotes(node)
     seen = listen(node, executor, heard, question.seconds) if heard else {}
+    tf.close()
     for camera in heard:
         findings += check_stream(
             camera,
@@ -105,7 +113,41 @@ def _examine_cameras(
             max_pixels=int(parameters.get('max_pixels') or DEFAULT_MAX_PIXELS),
             max_offset_s=float(parameters.get('depth_max_offset_s') or 0.0),
         )
+    findings += _check_tf(tf, {c: seen[c.name] for c in heard}, question, parameters)
     return findings, parameters
+
+
+def _check_tf(
+    tf: TransformNotes,
+    seen: Mapping[CameraWiring, Seen],
+    question: Question,
+    parameters: Mapping[str, Any],
+) -> list[Finding]:
+    """The tree, and each camera's place in it."""
+    from seg_perception.ros.doctor.frames import check_frame, check_tree
+
+    grids = any(parameters.get('drivable_classes') or ())
+    needed = {
+        camera.name: bool(camera.depth_topic or grids)
+        and not any(parameters.get(f'{camera.name}.mount_xyz_rpy') or ())
+        for camera in seen
+    }
+    if tf.is_deaf:
+        what = 'not looked at: tf2_msgs is not installed'
+        fix = 'apt install ros-$ROS_DISTRO-tf2-ros, or state mount_xyz_rpy of the cameras'
+        return [Finding('TF', Gravity.WARNING, what, fix)] if any(needed.values()) else []
+    transforms = tf.transforms()
+    base_frame = question.base_frame or parameters.get('base_frame') or 'base_link'
+    findings = check_tree(transforms)
+    for camera, notes in seen.items():
+        findings += check_frame(
+            camera.name,
+            notes.frame.frame_id if notes.frame is not None else '',
+            base_frame,
+            transforms,
+            is_needed=needed[camera.name],
+        )
+    return findings
 
 
 def _no_cameras(node: Any, question: Question) -> Finding:

@@ -4,21 +4,71 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from seg_perception.errors import GeometryError, InputError
 from seg_perception.messages.calibration import camera_info_to_intrinsics
 from seg_perception.messages.cdr import read_compressed_image, read_image
+from seg_perception.ros.doctor.frames import Transform
 from seg_perception.ros.doctor.streams import Seen
 from seg_perception.ros.doctor.wiring import CameraWiring
+from seg_perception.ros.messages import stamp_to_ns
 
 _QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+_TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+_TF_STATIC_QOS = QoSProfile(
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
 _MAX_NOTED = 2000
+
+
+class TransformNotes:
+    """Listens to TF from its making on and notes the newest transform of each parent and child.
+
+    Attributes:
+        is_deaf: tf2_msgs is not installed, so that nothing is heard.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._noted: dict[tuple[str, str, bool], Transform] = {}
+        self._subscriptions: list[Any] = []
+        try:
+            from tf2_msgs.msg import TFMessage  # not among the pip wheels of ROS
+        except ImportError:
+            self.is_deaf = True
+            return
+        self.is_deaf = False
+        for topic, qos in (('/tf', _TF_QOS), ('/tf_static', _TF_STATIC_QOS)):
+            on_message = partial(self._on_message, topic == '/tf_static')
+            self._subscriptions.append(node.create_subscription(TFMessage, topic, on_message, qos))
+
+    def transforms(self) -> list[Transform]:
+        """What came."""
+        return list(self._noted.values())
+
+    def close(self) -> None:
+        """Leaves TF."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_message(self, is_static: bool, message: Any) -> None:
+        now_ns = int(self._node.get_clock().now().nanoseconds)
+        for stamped in message.transforms:
+            t, q = stamped.transform.translation, stamped.transform.rotation
+            key = (stamped.header.frame_id, stamped.child_frame_id, is_static)
+            age_s = (now_ns - stamp_to_ns(stamped.header.stamp)) * 1e-9
+            # Last of all, as the last one heard holds.
+            self._noted.pop(key, None)
+            self._noted[key] = Transform(*key, age_s, (t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
 
 
 def listen(

@@ -179,6 +179,7 @@ def _check_depth(camera: CameraWiring, topics: Topics) -> Iterator[Finding]:
         )
     else:
         depths = [t for t, ps in topics.items() if 'depth' in t and any(_is_image(p) for p in ps)]
+        depths = [t for t in depths if '/segmentation/' not in t]
         listed = f'; published are: {", ".join(sorted(depths))}' if depths else ''
         yield Finding(
             check,
