@@ -129,7 +129,7 @@ def checked(name: str, value: Any, default: Any, meaning: Meaning) -> Any:
         numbers = (value,) if type(default) is int else ()
     if not is_typed:
         # ROS 2 gives an empty list no type, and rclpy then no value.
-        is_empty = value is None and isinstance(default, tuple)
+        is_empty = value is None and isinstance(default, tuple) and type(default[0]) is str
         got = "nothing, or an empty list (for no items, give [''])" if is_empty else repr(value)
         raise ConfigurationError(f'parameter {name}: expected {expected}, got {got}')
     if meaning.choices and value not in meaning.choices:

@@ -47,6 +47,11 @@ def test_taken(value, default, expected):
         ([1.0, True], (0.0, 0.0), r'expected 2 numbers, got \[1.0, True\]'),
         ('ab', (0, 0), "expected 2 whole numbers, got 'ab'"),
         (None, '', 'expected a text, got None'),
+        (
+            None,
+            ('',),
+            r"a list of texts, got nothing, or an empty list \(for no items, give \[''\]\)",
+        ),
     ],
 )
 def test_refused_type(value, default, message):

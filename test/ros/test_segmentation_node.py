@@ -464,6 +464,7 @@ def test_lifecycle_and_parameters(spawn, ros):
         ({'precision': 'fp8'}, 'parameter precision: expected one of auto, fp32, fp16, bf16'),
         ({'num_threads': -1}, 'num_threads'),
         ({'confidence_threshold': 'high'}, 'confidence_threshold'),
+        ({'use_sim_time': 'yes'}, "'use_sim_time' to 'yes' of type 'STRING', expecting type"),
     ],
 )
 def test_bad_parameters_end_in_one_clear_line(spawn, params, text):

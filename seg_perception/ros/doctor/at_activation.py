@@ -1,8 +1,9 @@
-"""Looks at the cameras' wiring when the node is activated, until it is right; then rests."""
+"""Looks at the graph around the node when it is activated, until all is right; then rests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -10,6 +11,7 @@ from rclpy.node import Node
 from rclpy.timer import Timer
 
 from seg_perception.ros.camera import Camera
+from seg_perception.ros.doctor.clashes import find_clashes
 from seg_perception.ros.doctor.finding import Finding, Gravity, worst
 from seg_perception.ros.doctor.graph import topics_of
 from seg_perception.ros.doctor.wiring import CameraWiring, check_wiring
@@ -17,6 +19,8 @@ from seg_perception.ros.params import Parameters
 
 DISCOVERY_S = 3.0
 """How long after activation the first look is: the graph must have been discovered."""
+CLASH_S = 30.0
+"""How long a clash must last to be told: a node that was killed stays in the graph for 20 s."""
 
 
 class ActivationCheck:
@@ -32,11 +36,14 @@ class ActivationCheck:
         self.findings: Sequence[Finding] = ()
         self._node = node
         self._timer: Timer | None = None
+        self._namespaces: Mapping[str, str] = {}
+        self._clash_since_s: float | None = None
 
-    def start(self, cameras: Iterable[Camera], parameters: Parameters) -> None:
+    def start(self, cameras: Collection[Camera], parameters: Parameters) -> None:
         """Looks in a moment."""
         self.stop()
         wirings = [_wiring(camera, parameters) for camera in cameras]
+        self._namespaces = {camera.name: camera.namespace for camera in cameras}
         # On the steady clock: sim time may stand still.
         self._timer = self._node.create_timer(
             DISCOVERY_S, lambda: self._look(wirings), clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -48,17 +55,25 @@ class ActivationCheck:
             self._node.destroy_timer(self._timer)
         self._timer = None
         self.findings = ()
+        self._clash_since_s = None
 
     def _look(self, wirings: Sequence[CameraWiring]) -> None:
         topics = topics_of(self._node, {t for w in wirings for t in _topics(w)})
+        was_wrong = worst(self.findings) is not Gravity.OK
         before = {finding.line() for finding in self.findings}
         self.findings = [finding for w in wirings for finding in check_wiring(w, topics)]
+        if clashes := find_clashes(self._node, self._namespaces):
+            self._clash_since_s = self._clash_since_s or time.monotonic()
+            if time.monotonic() - self._clash_since_s > CLASH_S:
+                self.findings += clashes
+        else:
+            self._clash_since_s = None
         for finding in self.findings:
             if finding.gravity is not Gravity.OK and finding.line() not in before:
                 self._node.get_logger().warning(finding.line())
-        if worst(self.findings) is Gravity.ERROR or self._timer is None:
+        if worst(self.findings) is Gravity.ERROR or clashes or self._timer is None:
             return
-        if before:
+        if was_wrong:
             self._node.get_logger().info('all cameras are wired now')
         self._node.destroy_timer(self._timer)
         self._timer = None

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_harness import wait_until
 from sensor_msgs.msg import CameraInfo, Image
@@ -84,6 +85,25 @@ def test_the_node_says_what_is_wrong_until_it_is_right(ros, spawn):
     # Once, however often it looked.
     assert node.log.count('camera: image topic: nobody publishes') == 1
     assert node.log.count('all cameras are wired now') == 1
+
+
+IMPATIENT = """
+from seg_perception.ros import node
+from seg_perception.ros.doctor import at_activation
+at_activation.CLASH_S = 1.0
+node.main()
+"""
+
+
+def test_the_node_tells_of_others_with_its_name_or_its_topics(ros, ros_executor, spawn):
+    args = ['--ros-args', '-p', 'input_size_wh:=[64, 64]', '-p', 'num_threads:=1']
+    node = spawn.command([sys.executable, '-c', IMPATIENT, *args], name='node')
+    node.wait_for_log('loaded in', 90.0)
+    ros.publisher('/camera/segmentation/status', DiagnosticStatus, 10, num_subscribers=0)
+    namesake = rclpy.create_node('segmentation', context=ros_executor.context)
+    node.wait_for_log('2 nodes are called /segmentation: services', 60.0)
+    node.wait_for_log('camera: outputs: 2 nodes publish in /camera/segmentation', 60.0)
+    namesake.destroy_node()
 
 
 def test_reliability_follows_the_publishers_where_asked(ros):
