@@ -53,6 +53,7 @@ def catalog_table() -> str:
         }
         height, width = card.input.size_hw
         size = human_size(card.weights.size_bytes) if card.weights.size_bytes else 'download'
+        size += '' if '://' in card.weights.uri else ', not downloaded'
         cells = (
             f'`{name}`' + (' (default)' if name == DEFAULT_MODEL else ''),
             len(card.classes.names),
