@@ -76,6 +76,13 @@ class ProgressBar:
         self._bar.total = self.total
         self._bar.update(done - self._bar.n)
 
+    def count_before(self, num: int) -> None:
+        """Counts items that were done before, in the total too; before the first is done now."""
+        self.done += num
+        self._start_done += num
+        if self.total is not None:
+            self.total += num
+
     def say(self, message: str) -> None:
         """Writes a line on stderr, shown or not, without damage to the bar."""
         if self._bar is None:

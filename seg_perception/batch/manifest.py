@@ -9,13 +9,14 @@ input, its output files and all that made them (model, options) are as they were
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any, Literal
 
@@ -60,6 +61,9 @@ class DoneList:
         facts: what makes the results: names and plain JSON values, e.g. model and options.
             Whatever changes results belongs in there, what does not (paths, threads) does not.
 
+    Attributes:
+        facts_id: the same for the same facts.
+
     Raises:
         ConfigurationError: another process is at work in the folder.
         OutputError: the folder or the journal cannot be read or written.
@@ -69,7 +73,7 @@ class DoneList:
         self.folder = folder
         self.state_dir = folder / STATE_FOLDER
         self._facts: dict[str, Any] = _plain(dict(facts))
-        self._facts_id = _id_of(self._facts)
+        self.facts_id = _id_of(self._facts)
         self._known_facts: dict[str, dict[str, Any]] = {}
         self._entries: dict[str, _Entry] = {}
         self._owned: set[str] = set()
@@ -79,9 +83,9 @@ class DoneList:
             self._file: IO[bytes] = path.open('a+b')
             _lock(self._file, folder)
             self._read()
-            if self._facts_id not in self._known_facts:
-                self._known_facts[self._facts_id] = self._facts
-                self._append({'facts': self._facts, 'id': self._facts_id})
+            if self.facts_id not in self._known_facts:
+                self._known_facts[self.facts_id] = self._facts
+                self._append({'facts': self._facts, 'id': self.facts_id})
         except OSError as error:
             raise OutputError(f'{path}: cannot be written: {error.strerror or error}') from error
 
@@ -95,7 +99,7 @@ class DoneList:
         entry = self._entries.get(key)
         if entry is None:
             return 'new'
-        if entry.facts_id != self._facts_id:
+        if entry.facts_id != self.facts_id:
             return 'made otherwise'
         if entry.source != _plain(source):
             return 'input changed'
@@ -119,7 +123,8 @@ class DoneList:
 
         Args:
             key: the item.
-            outputs: paths relative to the folder, with slashes.
+            outputs: paths relative to the folder, with slashes; of folders whose files all
+                are.
         """
         names = list(outputs)
         if not self._owned.issuperset(names):
@@ -146,13 +151,13 @@ class DoneList:
         offset = self._append(
             {
                 'done': key,
-                'id': self._facts_id,
+                'id': self.facts_id,
                 'source': source,
                 'outputs': sizes,
                 'result': result,
             }
         )
-        self._entries[key] = _Entry(self._facts_id, _plain(source), sizes, offset)
+        self._entries[key] = _Entry(self.facts_id, _plain(source), sizes, offset)
         self._owned.update(names)
 
     def result(self, key: str) -> Any:
@@ -160,9 +165,19 @@ class DoneList:
         self._file.seek(self._entries[key].offset)
         return json.loads(self._file.readline())['result']
 
+    def outputs(self, key: str) -> set[str]:
+        """Files of a finished item, relative to the folder; empty for one that is not."""
+        entry = self._entries.get(key)
+        return set() if entry is None else set(entry.outputs)
+
+    def source(self, key: str) -> Any:
+        """What told the input of a finished item from others; None of one that is not."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.source
+
     def owns(self, name: str) -> bool:
         """Whether a job wrote a file of this path (relative to the folder), or began to."""
-        return name in self._owned
+        return _is_among(name, self._owned)
 
     def close(self) -> None:
         """Lets the next process have the folder; harmless when repeated."""
@@ -214,13 +229,41 @@ class DoneList:
         """Writes a line; gives where it begins."""
         try:
             offset = self._file.seek(0, os.SEEK_END)
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b'\n')
+            self._file.write(json.dumps(record).encode() + b'\n')
             self._file.flush()
         except OSError as error:
             raise OutputError(
                 f'{self.state_dir / _JOURNAL}: cannot be written: {error.strerror or error}'
             ) from error
         return offset
+
+
+class ResultFiles:
+    """Tells results of jobs from other files, by the journals of the folders they are in."""
+
+    def __init__(self) -> None:
+        self._owned: dict[Path, frozenset[str]] = {}
+
+    def __contains__(self, path: Path) -> bool:
+        """Whether a job wrote the file, or began to; the path is absolute."""
+        return any(
+            _is_among(path.relative_to(folder).as_posix(), self._owned_in(folder))
+            for folder in path.parents
+        )
+
+    def _owned_in(self, folder: Path) -> frozenset[str]:
+        if folder not in self._owned:
+            names: set[str] = set()
+            with contextlib.suppress(OSError, ValueError):
+                for line in (folder / STATE_FOLDER / _JOURNAL).read_bytes().splitlines():
+                    names.update(json.loads(line).get('outputs', ()))
+            self._owned[folder] = frozenset(names)
+        return self._owned[folder]
+
+
+def _is_among(name: str, owned: Collection[str]) -> bool:
+    """Whether a path, or a folder that it is in, is among others."""
+    return bool(owned) and any(str(path) in owned for path in (name, *PurePosixPath(name).parents))
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ from seg_perception.cli import (
     models,
     nav2_config,
     params,
+    segment,
     soak,
     train,
     view,
@@ -30,6 +31,7 @@ from seg_perception.cli.parsing import MAX_WIDTH, CommandParser
 
 COMMANDS: Mapping[str, tuple[ModuleType, ...]] = {
     'see it work': (demo, view),
+    'segment files, without ROS': (segment,),
     'set up a robot': (doctor, models, params, nav2_config, completion),
     'train a model': (dataset, train, evaluate, export),
     'measure the node': (bench, soak),

@@ -1,4 +1,4 @@
-"""Photographs and index masks from files.
+"""Photographs and index masks: their files and what is in them.
 
 EXIF orientation is a matter of who made the masks. LabelMe turns a photograph upright before one
 draws on it, so its polygons belong to the turned image; index masks made from the stored pixels
@@ -104,6 +104,35 @@ def decode_index_mask(data: bytes, where: str, *, max_pixels: int) -> Labels:
     return labels
 
 
+def encode_index_mask(labels_YX: Labels, palette_rgb: U8) -> bytes:
+    """A PNG whose sample values are class ids; `decode_index_mask` gives them back.
+
+    Ids of 8 bits are indices of a palette, so that viewers show colours; there is no palette for
+    16 bits, and such a PNG is grey.
+
+    Args:
+        labels_YX: class id per pixel.
+        palette_rgb: the colour of every 8-bit value, shape (256, 3); not looked at for 16 bits.
+
+    Source: W3C PNG §11.2 (IHDR, PLTE, IDAT).
+    """
+    height, width = labels_YX.shape
+    is_palette = labels_YX.dtype == np.uint8
+    kind, samples_YX = (
+        (b'\x08\x03', labels_YX) if is_palette else (b'\x10\x00', labels_YX.astype('>u2'))
+    )
+    rows_YB = np.zeros((height, 1 + width * samples_YX.itemsize), np.uint8)  # filter 0, samples
+    rows_YB[:, 1:] = np.ascontiguousarray(samples_YX).view(np.uint8).reshape(height, -1)
+    parts = [
+        _PNG,
+        _png_chunk(b'IHDR', struct.pack('>II', width, height) + kind + b'\0\0\0'),
+        _png_chunk(b'PLTE', palette_rgb.tobytes()) if is_palette else b'',
+        _png_chunk(b'IDAT', zlib.compress(rows_YB.tobytes(), 6)),
+        _png_chunk(b'IEND', b''),
+    ]
+    return b''.join(parts)
+
+
 def decode_color_png(data: bytes, where: str, *, max_pixels: int) -> U8:
     """A PNG of three 8-bit channels as RGB, shape (Y, X, 3), as panoptic masks are stored.
 
@@ -133,7 +162,10 @@ def exif_orientation(data: bytes) -> int:
     """
     position = 2 if data[:2] == _JPEG else len(data)
     while position + 4 <= len(data) and data[position] == 0xFF:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
+        marker, length = (
+            data[position + 1],
+            int.from_bytes(data[position + 2 : position + 4], 'big'),
+        )
         segment = data[position + 4 : position + 2 + length]
         if marker == 0xE1 and segment[:6] == b'Exif\0\0':
             return _orientation_in_tiff(segment[6:])

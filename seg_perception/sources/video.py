@@ -12,9 +12,17 @@ from seg_perception.geometry.intrinsics import Intrinsics
 from seg_perception.sources.source import SourceFrame
 from seg_perception.structures import Frame
 
+_MAX_RATE_HZ = 1000.0
+"""Broken headers claim no rate, or a thousand and more (the time base's, not the video's)."""
+
 
 class VideoSource:
     """Plays a video file as bgr8.
+
+    Attributes:
+        rate_hz: pictures per second; None where the file does not say.
+        num_frames_stated: how many there are as the file has it, which some know and some guess;
+            None where it does not say.
 
     Raises:
         InputError: the file is no video that OpenCV can decode.
@@ -27,10 +35,10 @@ class VideoSource:
         self._path = path
         self._capture = cv2.VideoCapture()
         self._open()
-        rate_hz = self._capture.get(cv2.CAP_PROP_FPS)
-        # Broken headers claim no rate, or a thousand and more (the time base's, not the video's).
-        self._rate_hz = rate_hz if 0.0 < rate_hz <= 1000.0 else None
-        played = f'{self._rate_hz:g} Hz' if self._rate_hz else 'no rate of its own'
+        self.rate_hz = _stated_rate_hz(self._capture)
+        num_frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.num_frames_stated = int(num_frames) if 0 < num_frames < 2**31 else None
+        played = f'{self.rate_hz:g} Hz' if self.rate_hz else 'no rate of its own'
         self.description = f'video {path} ({played})'
 
     def frames(self) -> Iterator[SourceFrame]:
@@ -41,7 +49,7 @@ class VideoSource:
             is_read, image = self._capture.read()
             if not is_read:
                 break
-            offset_s = index / self._rate_hz if self._rate_hz else None
+            offset_s = index / self.rate_hz if self.rate_hz else None
             yield SourceFrame(Frame.from_array(image, 'bgr8'), offset_s, f'frame {index}')
             index += 1
         if index == 0:
@@ -59,6 +67,9 @@ class VideoSource:
 class StreamSource:
     """Plays a network stream that OpenCV can open, e.g. ``rtsp://…``, as bgr8, at its own pace.
 
+    Attributes:
+        rate_hz: pictures per second as it says itself; None where it does not.
+
     Raises:
         ConfigurationError: nothing can be opened there.
     """
@@ -71,6 +82,7 @@ class StreamSource:
         self.description = f'stream {address}'
         if not self._capture.isOpened():
             raise ConfigurationError(f'expected a video stream at {address}, cannot open it')
+        self.rate_hz = _stated_rate_hz(self._capture)
 
     def frames(self) -> Iterator[SourceFrame]:
         """The pictures until the stream ends; waits for each."""
@@ -108,3 +120,8 @@ class WebcamSource(StreamSource):
                 'user read /dev/video*?'
             ) from None
         self.description = f'webcam {index}'
+
+
+def _stated_rate_hz(capture: cv2.VideoCapture) -> float | None:
+    rate_hz = capture.get(cv2.CAP_PROP_FPS)
+    return rate_hz if 0.0 < rate_hz <= _MAX_RATE_HZ else None
