@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_perception.cli.completion import files, model_names
+from seg_perception.cli.completers import model_names
 from seg_perception.cli.parsing import add_json_option, complete_with
 
 _CHOICES = ('overlay', 'overlay-png', 'labels', 'confidence', 'instances', 'coco', 'sheet')
@@ -21,8 +21,8 @@ examples:
   seg-perception segment holiday/ clip.mp4 --out results
   seg-perception segment 'shots/**/*.png' --outputs labels,coco --classes person,car
   seg-perception segment webcam:0 --seconds 30
-  curl -s https://example.com/photo.jpg | seg-perception segment -
-  find /data -name '*.jpg' -print0 | seg-perception segment --files-from - --null
+  curl -s https://example.com/a.jpg | seg-perception segment -
+  find /data -name '*.jpg' | seg-perception segment --files-from -
 
 Results lie in the folder of --out, called like the inputs and in the same folders; the command
 says which at its end. Run it again, and only what is missing, or whose input changed, is made:
@@ -42,16 +42,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         'and a contact sheet of all. Needs no ROS.',
         epilog=_EPILOG,
     )
-    complete_with(
-        parser.add_argument(
-            'paths',
-            nargs='*',
-            metavar='PATH',
-            help='image, video, folder (searched with its sub-folders), quoted glob, '
-            "webcam:<index>, address of a stream (rtsp://...), or '-' for one encoded image on "
-            'standard input',
-        ),
-        files,
+    parser.add_argument(
+        'paths',
+        nargs='*',
+        metavar='PATH',
+        help='image, video, folder (searched with its sub-folders), quoted glob, '
+        "webcam:<index>, address of a stream (rtsp://...), or '-' for one encoded image on "
+        'standard input',
     )
     parser.add_argument(
         '--files-from',
