@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from seg_perception.postprocess.compiled import compiled
+from seg_perception.postprocess.ranking import ClassIds, Floats, RankedScores
 from seg_perception.structures import U8
 
-Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-ClassIds = npt.NDArray[np.int32]
 
 _ZERO, _HALF, _ONE, _LEVELS = (np.float32(value) for value in (0.0, 0.5, 1.0, 255.0))
 _LEAST = np.float32(-np.inf)
@@ -59,9 +57,10 @@ class CellAxis(NamedTuple):
 
 
 def fill_labels(
-    scores_CHW: Floats,
+    ranked: RankedScores,
     rows: CellAxis,
     columns: CellAxis,
+    width: int,
     labels_YX: npt.NDArray[np.uint8] | npt.NDArray[np.int32],
 ) -> None:
     """Writes the class with the best score at every pixel; ties go to the lower id.
@@ -69,41 +68,22 @@ def fill_labels(
     Scores are interpolated as ``a + f * (b - a)``, along columns first, in float32.
 
     Args:
-        scores_CHW: contiguous and finite.
+        ranked: the grid's scores.
         rows: where the rows of pixels lie.
         columns: where their columns lie.
+        width: of the grid.
         labels_YX: written to.
     """
-    num_classes, height, width = scores_CHW.shape
-    scores_CN = scores_CHW.reshape(num_classes, height * width)
-    # Nothing else transposes as quickly.
-    scores_NC = np.asarray(cv2.transpose(scores_CN), np.float32)
-    winner_N = np.empty(height * width, np.int32)
-    lead_N, largest_N = np.empty((2, height * width), np.float32)
-    _rank(scores_CN, winner_N, lead_N, largest_N)
-    _fill_labels(scores_NC, winner_N, lead_N, largest_N, rows, columns, width, labels_YX)
-
-
-@compiled
-def _rank(scores_CN: Floats, winner_N: ClassIds, lead_N: Floats, largest_N: Floats) -> None:
-    """Writes the best class of each sample, by how much it leads, and the largest magnitude."""
-    num_classes, num_samples = scores_CN.shape
-    best_N = np.empty(num_samples, np.float32)
-    second_N = np.empty(num_samples, np.float32)
-    for n in range(num_samples):
-        best_N[n] = scores_CN[0, n]
-        second_N[n] = _LEAST
-        largest_N[n] = abs(scores_CN[0, n])
-        winner_N[n] = 0
-    for c in range(1, num_classes):
-        for n in range(num_samples):
-            score, best = scores_CN[c, n], best_N[n]
-            second_N[n] = max(second_N[n], min(score, best))
-            winner_N[n] = np.int32(c) if score > best else winner_N[n]
-            best_N[n] = max(score, best)
-            largest_N[n] = max(largest_N[n], abs(score))
-    for n in range(num_samples):
-        lead_N[n] = best_N[n] - second_N[n]
+    _fill_labels(
+        ranked.scores_NC,
+        ranked.winner_N,
+        ranked.lead_N,
+        ranked.largest_N,
+        rows,
+        columns,
+        width,
+        labels_YX,
+    )
 
 
 @compiled

@@ -5,11 +5,13 @@ Legend: B batch, C classes, H/W model grid, Y/X output pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from seg_perception.postprocess.ranking import rank, winning_probability
 from seg_perception.postprocess.sampling import GridSampler
 from seg_perception.structures import ClassTable
 
@@ -63,39 +65,73 @@ def label_images(
     """
     if sampler.is_fused:
         return _fused(logits_BCHW, sampler, rules)
-    labels, confidence = [], []
-    for logits_CHW in logits_BCHW:
-        labels_YX = sampler.labels(logits_CHW)
-        if rules.wants_confidence or rules.threshold > 0.0:
-            probability_HW = _winning_probability(logits_CHW, rules)
-            if rules.threshold > 0.0:
-                is_unsure_YX = sampler.resample(probability_HW) < rules.threshold
-                labels_YX[is_unsure_YX] = rules.classes.unlabeled_id
-            if rules.wants_confidence:
-                confidence.append(sampler.levels(probability_HW))
-        labels.append(labels_YX.to(_label_dtype(rules.classes)))
+    on_cpu = logits_BCHW.device.type == 'cpu'
+    made = [(_ranked if on_cpu else _dense)(logits, sampler, rules) for logits in logits_BCHW]
+    labels, confidence, is_nan = zip(*made, strict=True)
     return LabelImages(
         _stacked(labels),
-        _stacked(confidence) if confidence else None,
-        logits_BCHW.amax().isnan()[None],  # as isnan().any(), in a tenth of its time
+        _stacked(confidence) if rules.wants_confidence else None,
+        _stacked(is_nan),
     )
 
 
-def _winning_probability(logits_CHW: torch.Tensor, rules: LabelRules) -> torch.Tensor:
-    scores_CHW = logits_CHW.float()
-    if rules.is_probabilities:
-        return scores_CHW.amax(0).clamp_(0.0, 1.0)  # sums of query masks may be above 1
-    if rules.temperature != 1.0:
-        scores_CHW = scores_CHW / rules.temperature
-    return scores_CHW.softmax(0).amax(0)
+def _ranked(
+    logits_CHW: torch.Tensor, sampler: GridSampler, rules: LabelRules
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Labels, confidence and whether a score was no number; on the CPU, in compiled loops."""
+    ranked = rank(logits_CHW)
+    probability_HW = None
+    if rules.wants_confidence or rules.threshold > 0.0:
+        probability_N = (
+            ranked.best_N.clip(0.0, 1.0)  # sums of query masks may be above 1
+            if rules.is_probabilities
+            else winning_probability(ranked, rules.temperature)
+        )
+        probability_HW = torch.from_numpy(probability_N.reshape(sampler.grid_hw))
+    labels_YX = sampler.ranked_labels(ranked)
+    return *_by_rules(labels_YX, probability_HW, sampler, rules), torch.tensor(ranked.has_nan)
+
+
+def _dense(
+    logits_CHW: torch.Tensor, sampler: GridSampler, rules: LabelRules
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """As `_ranked`, on a GPU without Triton, in operations of torch's."""
+    probability_HW = None
+    if rules.wants_confidence or rules.threshold > 0.0:
+        scores_CHW = logits_CHW.float()
+        if rules.is_probabilities:
+            probability_HW = scores_CHW.amax(0).clamp_(0.0, 1.0)
+        else:
+            probability_HW = (scores_CHW / rules.temperature).softmax(0).amax(0)
+    labels_YX = sampler.labels(logits_CHW)
+    # amax as any(), in a tenth of its time
+    is_nan = logits_CHW.amax().isnan()
+    return *_by_rules(labels_YX, probability_HW, sampler, rules), is_nan
+
+
+def _by_rules(
+    labels_YX: torch.Tensor,
+    probability_HW: torch.Tensor | None,
+    sampler: GridSampler,
+    rules: LabelRules,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Labels without what is unsure, and confidence where it is wanted."""
+    confidence_YX = None
+    if probability_HW is not None:
+        if rules.threshold > 0.0:
+            is_unsure_YX = sampler.resample(probability_HW) < rules.threshold
+            labels_YX[is_unsure_YX] = rules.classes.unlabeled_id
+        if rules.wants_confidence:
+            confidence_YX = sampler.levels(probability_HW)
+    return labels_YX.to(_label_dtype(rules.classes)), confidence_YX
 
 
 def _label_dtype(classes: ClassTable) -> torch.dtype:
     return torch.uint8 if classes.label_dtype == np.uint8 else torch.uint16
 
 
-def _stacked(images: list[torch.Tensor]) -> torch.Tensor:
-    return images[0][None] if len(images) == 1 else torch.stack(images)
+def _stacked(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    return images[0][None] if len(images) == 1 else torch.stack(tuple(images))
 
 
 def _fused(logits_BCHW: torch.Tensor, sampler: GridSampler, rules: LabelRules) -> LabelImages:

@@ -20,6 +20,7 @@ import torch
 
 from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.postprocess.cells import CellAxis, fill_labels, fill_levels
+from seg_perception.postprocess.ranking import RankedScores, rank
 
 _MAX_BLOCK_BYTES = 64 * 2**20
 _HUGE = 1e30
@@ -106,6 +107,7 @@ class GridSampler:
         device: where the model's output is.
 
     Attributes:
+        grid_hw: size of the grid.
         output_hw: size of the images it makes.
         rows: where their rows lie in the grid.
         columns: where their columns lie in the grid.
@@ -140,7 +142,7 @@ class GridSampler:
             axes.append(AxisSampling.affine(scale, offset, output_hw[axis], num_grid, device))
         self.rows, self.columns = axes
         self._cell_rows, self._cell_columns = cells
-        self.output_hw = output_hw
+        self.grid_hw, self.output_hw = grid_hw, output_hw
         self._column_weights_WX = self.columns.weights(grid_hw[1])
         self._on_cpu = device.type == 'cpu'
         self._device_cells: list[Any] = []
@@ -193,13 +195,10 @@ class GridSampler:
         Returns:
             (Y, X), uint8 up to 255 classes and int32 above; ties go to the lower id.
         """
-        # Infinite scores (a class that is masked out) would make NaN of what lies between them.
-        logits_CHW = logits_CHW.float()
         if self._on_cpu:
-            if not all(extreme.isfinite() for extreme in torch.aminmax(logits_CHW)):
-                logits_CHW = logits_CHW.nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
-            return self._labels_by_cells(logits_CHW)
-        logits_CHW = logits_CHW.nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
+            return self.ranked_labels(rank(logits_CHW))
+        # Infinite scores (a class that is masked out) would make NaN of what lies between them.
+        logits_CHW = logits_CHW.float().nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
         num_rows, num_columns = self.output_hw
         # All classes at all pixels may need much memory; blocks of rows bound that.
         block = max(1, _MAX_BLOCK_BYTES // (4 * logits_CHW.shape[0] * num_columns))
@@ -211,6 +210,13 @@ class GridSampler:
                 for y in range(0, num_rows, block)
             ]
         )
+
+    def ranked_labels(self, ranked: RankedScores) -> torch.Tensor:
+        """As `labels`, on the CPU: only what several classes may win is interpolated."""
+        num_classes = len(ranked.scores_CN)
+        labels_YX = np.empty(self.output_hw, np.uint8 if num_classes <= 255 else np.int32)
+        fill_labels(ranked, self._cell_rows, self._cell_columns, self.grid_hw[1], labels_YX)
+        return torch.from_numpy(labels_YX)
 
     def resample(self, values_HW: torch.Tensor) -> torch.Tensor:
         """Bilinear interpolation of one channel: (H, W) floats to (Y, X) float32; NaN gives 0."""
@@ -233,13 +239,6 @@ class GridSampler:
     def nearest(self, labels_HW: torch.Tensor) -> torch.Tensor:
         """The closest grid sample at every output pixel, for models that give only labels."""
         return labels_HW[self.rows.nearest()][:, self.columns.nearest()]
-
-    def _labels_by_cells(self, logits_CHW: torch.Tensor) -> torch.Tensor:
-        """As `labels`, on the CPU: only what several classes may win is interpolated."""
-        labels_YX = np.empty(self.output_hw, np.uint8 if len(logits_CHW) <= 255 else np.int32)
-        scores_CHW = logits_CHW.contiguous().numpy()
-        fill_labels(scores_CHW, self._cell_rows, self._cell_columns, labels_YX)
-        return torch.from_numpy(labels_YX)
 
     def _labels_dense(self, logits_CHW: torch.Tensor, rows: AxisSampling) -> torch.Tensor:
         """As `labels`, for some rows, without a wait for the device: all classes everywhere."""

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from seg_perception.imaging.resize_plan import ResizeGeometry, plan_resize
 from seg_perception.postprocess import GridSampler
 from seg_perception.postprocess.label_images import LabelRules, label_images
+from seg_perception.postprocess.ranking import rank
 from seg_perception.structures import ClassTable
 
 CPU = torch.device('cpu')
 
 
 def by_cells(sampler, logits):
-    return sampler._labels_by_cells(logits)
+    return sampler.ranked_labels(rank(logits))
 
 
 def dense(sampler, logits):
