@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import torch
 
@@ -30,40 +29,38 @@ _TERMINAL = re.compile(r'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 """Escape sequences: colours, cursor movements, hyperlinks."""
 
 
-@contextmanager
-def translated(model: str, doing: str) -> Iterator[None]:
-    """Raises InferenceError, or a child of it, for whatever a library raises inside.
+class device_failures:
+    """A context that raises DeviceMemoryError or DeviceLostError for what a device did.
 
-    Args:
-        model: the model's name.
-        doing: completes "it failed …", e.g. ``on a batch of (1, 3, 8, 8)``.
-    """
-    try:
-        with device_failures(model, doing):
-            yield
-    except SegPerceptionError:
-        raise
-    except Exception as error:
-        raise InferenceError(
-            f'{model}: failed {doing}: {type(error).__name__}: {_line(error)}'
-        ) from error
-
-
-@contextmanager
-def device_failures(model: str, doing: str) -> Iterator[None]:
-    """Raises DeviceMemoryError or DeviceLostError for what a device did; leaves others alone.
-
-    A CUDA device reports what a kernel did at a later call, which may be anyone's.
+    Leaves other errors alone. A CUDA device reports what a kernel did at a later call, which may
+    be anyone's. A class, as several are entered for every frame and a generator costs as much
+    again.
 
     Args:
         model: the model's name.
         doing: completes "it failed …".
     """
-    try:
-        yield
-    except SegPerceptionError:
-        raise
-    except Exception as error:
+
+    __slots__ = ('_doing', '_model')
+
+    def __init__(self, model: str, doing: str) -> None:
+        self._model, self._doing = model, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, SegPerceptionError):
+            self._translate(error)
+
+    def _translate(self, error: Exception) -> None:
+        """Raises this package's error in place of a library's; returns where there is none."""
+        model, doing = self._model, self._doing
         if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or _OUT_OF_MEMORY.search(
             str(error)
         ):
@@ -78,7 +75,18 @@ def device_failures(model: str, doing: str) -> Iterator[None]:
                 f'{model}: the device failed {doing}: {_line(error)}; nothing but a new process '
                 'can use it again'
             ) from error
-        raise
+
+
+class translated(device_failures):
+    """As `device_failures`, and InferenceError for whatever else a library raises inside."""
+
+    __slots__ = ()
+
+    def _translate(self, error: Exception) -> None:
+        super()._translate(error)
+        raise InferenceError(
+            f'{self._model}: failed {self._doing}: {type(error).__name__}: {_line(error)}'
+        ) from error
 
 
 def one_line(error: Exception, max_length: int = 300) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
@@ -27,21 +28,16 @@ class StageClock:
         self._host_ms: dict[str, float] = {}
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
-    @contextmanager
-    def host_stage(self, name: str) -> Iterator[None]:
+    def host_stage(self, name: str) -> AbstractContextManager[None]:
         """Times a stage that runs on the host."""
-        start_s = time.perf_counter()
-        yield
-        elapsed_ms = (time.perf_counter() - start_s) * 1e3
-        self._host_ms[name] = self._host_ms.get(name, 0.0) + elapsed_ms
+        return _HostStage(self._host_ms, name)
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Times a stage that runs on the device."""
+        return self.host_stage(name) if self._stream is None else self._device_stage(name)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Times a stage that runs on the device."""
-        if self._stream is None:
-            with self.host_stage(name):
-                yield
-            return
+    def _device_stage(self, name: str) -> Iterator[None]:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record(self._stream)
         yield
@@ -54,6 +50,27 @@ class StageClock:
         for name, start, end in self._events:
             total_ms[name] = total_ms.get(name, 0.0) + start.elapsed_time(end)
         return total_ms
+
+
+class _HostStage:
+    """Adds the time from entering to leaving to a stage's; several a frame, so it is light."""
+
+    __slots__ = ('_name', '_start_s', '_total_ms')
+
+    def __init__(self, total_ms: dict[str, float], name: str) -> None:
+        self._total_ms, self._name, self._start_s = total_ms, name, 0.0
+
+    def __enter__(self) -> None:
+        self._start_s = time.perf_counter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        elapsed_ms = (time.perf_counter() - self._start_s) * 1e3
+        self._total_ms[self._name] = self._total_ms.get(self._name, 0.0) + elapsed_ms
 
 
 class Download:
