@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from seg_perception.ros.percentiles import Percentiles, percentiles_of
+from seg_perception.ros.percentiles import NO_PERCENTILES, Percentiles, percentiles_of
 
 _WINDOW = 300
 _RATE_WINDOW_S = 10.0
@@ -70,8 +70,9 @@ class Snapshot:
         age_s: seconds since the last frame arrived; None before the first.
         since_publish_s: seconds since the last frame was published; None before the first.
         last_stamp_ns: that frame's stamp; 0 before the first.
-        latency_ms: stamp to publish, p50, p95 and p99 over the recent window.
-        stages_ms: the same percentiles for each stage.
+        latency_ms: stamp to publish, p50, p95 and p99 over the recent window; NaN where they were
+            not asked for.
+        stages_ms: the same percentiles for each stage; none where they were not asked for.
     """
 
     received: int
@@ -144,8 +145,12 @@ class CameraAccount:
             for stage, duration_ms in stages_ms.items():
                 self._stages_ms.setdefault(stage, deque(maxlen=_WINDOW)).append(duration_ms)
 
-    def snapshot(self) -> Snapshot:
-        """The account now; all its numbers belong to the same moment."""
+    def snapshot(self, *, in_full: bool = True) -> Snapshot:
+        """The account now; all its numbers belong to the same moment.
+
+        Args:
+            in_full: whether with percentiles, which cost as much as all the rest.
+        """
         with self._lock:
             now_s = time.monotonic()
             return Snapshot(
@@ -159,12 +164,20 @@ class CameraAccount:
                 age_s=None if self._last_received_s is None else now_s - self._last_received_s,
                 since_publish_s=now_s - self._published_at_s[-1] if self._published else None,
                 last_stamp_ns=self._last_stamp_ns,
-                latency_ms=percentiles_of(self._latency_ms),
-                stages_ms={name: percentiles_of(t) for name, t in self._stages_ms.items()},
+                latency_ms=percentiles_of(self._latency_ms) if in_full else NO_PERCENTILES,
+                stages_ms={
+                    name: percentiles_of(times)
+                    for name, times in self._stages_ms.items()
+                    if in_full
+                },
             )
 
 
 def _rate_hz(times_s: deque[float], now_s: float) -> float:
     """Events per second over the last seconds, up to now: a camera that fell silent slows down."""
-    recent = [t for t in times_s if now_s - t < _RATE_WINDOW_S]
-    return (len(recent) - 1) / (now_s - recent[0]) if len(recent) > 1 else 0.0
+    num, first_s = 0, now_s
+    for time_s in reversed(times_s):
+        if now_s - time_s >= _RATE_WINDOW_S:
+            break
+        num, first_s = num + 1, time_s
+    return (num - 1) / (now_s - first_s) if num > 1 else 0.0

@@ -111,18 +111,19 @@ class Camera:
         """Whether the node is subscribed to the camera now."""
         return self._feed.is_open
 
-    def report(self, off_state: State, node_failure: str) -> CameraReport:
+    def report(self, off_state: State, node_failure: str, *, in_full: bool) -> CameraReport:
         """All that is known of the camera now.
 
         Args:
             off_state: what the node is, where it does not listen to the camera.
             node_failure: why it can serve none; empty where it can.
+            in_full: whether with percentiles and jitter.
         """
         listening_s = time.monotonic() - self._listening_since_s if self.is_listening else None
         return CameraReport(
             topic=self.image_topic,
-            account=self.account.snapshot(),
-            arrivals=self.timing.snapshot(),
+            account=self.account.snapshot(in_full=in_full),
+            arrivals=self.timing.snapshot(in_full=in_full),
             listening_s=listening_s,
             off_state=State.IDLE if off_state is State.ACTIVE else off_state,
             node_failure=node_failure,

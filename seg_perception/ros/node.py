@@ -291,7 +291,7 @@ class SegmentationNode(LifecycleNode):
     # Timers
 
     def _look_around(self) -> None:
-        """Looks at the clock and at who listens to the outputs; runs in the intake."""
+        """Looks at clock, worker and who listens to the outputs; runs in the intake."""
         is_sim = bool(getattr(self.get_clock(), 'ros_time_is_active', False))
         jump_s = self._clock_watch.look(self._now_ns(), time.monotonic_ns(), is_sim=is_sim)
         if jump_s is not None:
@@ -299,6 +299,7 @@ class SegmentationNode(LifecycleNode):
             self._log.warning('clock', text)
             for camera in self._cameras.values():
                 camera.start_time_anew()
+        self._supervisor.look()
         self._look_who_listens()
 
     def _look_who_listens(self) -> None:

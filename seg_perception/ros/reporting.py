@@ -97,7 +97,7 @@ class Reporter:
     def _beat(self) -> None:
         report = self._report()
         for camera in report.cameras:
-            about, health = _judged(report, camera)
+            about, health = _judged(report, camera, in_full=False)
             self._heartbeats[camera.name].beat(about, health)
 
     def _publish_diagnostics(self) -> None:
@@ -105,7 +105,7 @@ class Reporter:
         name = self._node.get_name()
         statuses = [_device_status(f'{name}: device', report)]
         for camera in report.cameras:
-            about, health = _judged(report, camera)
+            about, health = _judged(report, camera, in_full=True)
             expected_hz = report.parameters.camera[camera.name].expected_rate_hz
             statuses.append(camera_status(f'{name}: {camera.name}', about, health, expected_hz))
         if report.wiring:
@@ -115,8 +115,8 @@ class Reporter:
         self._diagnostics.publish(array)
 
 
-def _judged(report: NodeReport, camera: Camera) -> tuple[CameraReport, Health]:
-    about = camera.report(report.state, report.failure)
+def _judged(report: NodeReport, camera: Camera, *, in_full: bool) -> tuple[CameraReport, Health]:
+    about = camera.report(report.state, report.failure, in_full=in_full)
     group = report.parameters.camera[camera.name]
     return about, judge(about, report.parameters, group)
 

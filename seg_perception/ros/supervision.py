@@ -19,14 +19,13 @@ from seg_perception.ros.worker import SegmentationWorker
 
 FAULT_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h; with it the process ends where ``exit_on_fault`` is set."""
-_LOOK_S = 0.5
 _MAX_RESTART_DELAY_S = 60.0
 _SETTLED_S = 60.0
 """A model that worked for so long was well: the next restart is as quick as the first."""
 
 
 class Supervisor:
-    """Keeps the node at work; all methods but `on_lost` are for the executor's thread.
+    """Keeps the node at work; all methods but `on_lost` and `look` are for the executor's thread.
 
     Attributes:
         lost: why the model is lost; None while it is not. Deactivation is an error then.
@@ -49,25 +48,23 @@ class Supervisor:
         self._replace = replace
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._worker: SegmentationWorker | None = None
-        self._watch_timer: Timer | None = None
         self._restart_timer: Timer | None = None
         self._restart_delay_s = 0.0
         self._started_s = 0.0
         self._was_lost = node.create_guard_condition(self._give_up)
+        self._is_in_trouble = node.create_guard_condition(self._help)
 
     def watch(self, worker: SegmentationWorker) -> None:
         """Begins to watch a worker that was just started."""
         self.unwatch()
         self.lost, self._worker, self._started_s = None, worker, time.monotonic()
-        self._watch_timer = self._node.create_timer(_LOOK_S, self._look, clock=self._clock)
 
     def unwatch(self) -> None:
         """Ends watching, and a restart that was to come."""
         self._worker = None
-        for timer in (self._watch_timer, self._restart_timer):
-            if timer is not None:
-                self._node.destroy_timer(timer)
-        self._watch_timer = self._restart_timer = None
+        if self._restart_timer is not None:
+            self._node.destroy_timer(self._restart_timer)
+        self._restart_timer = None
 
     def on_lost(self, error: ModelLostError) -> None:
         """The model is lost; for any thread."""
@@ -75,14 +72,30 @@ class Supervisor:
         with suppress(InvalidHandle):  # the node is gone
             self._was_lost.trigger()
 
-    def _look(self) -> None:
-        timeout_s = self._settings().model_timeout_s
+    def look(self) -> None:
+        """Sees to a worker in trouble; to be called now and then, by any thread.
+
+        The executor is woken for a worker in trouble only: waking it costs more than looking.
+        """
         worker = self._worker
-        if worker is not None and not worker.is_alive():
+        if worker is not None and (not worker.is_alive() or self._hangs(worker)):
+            with suppress(InvalidHandle):
+                self._is_in_trouble.trigger()
+
+    def _hangs(self, worker: SegmentationWorker) -> bool:
+        timeout_s = self._settings().model_timeout_s
+        return bool(timeout_s) and worker.segmenter.is_hanging(timeout_s)
+
+    def _help(self) -> None:
+        worker = self._worker
+        if worker is None:
+            return  # it was stopped meanwhile
+        if not worker.is_alive():
             self.on_lost(ModelLostError("the worker's thread ended"))
             return
-        if not timeout_s or worker is None or not worker.segmenter.is_hanging(timeout_s):
+        if not self._hangs(worker):
             return
+        timeout_s = self._settings().model_timeout_s
         reason = f'the model has worked on one batch for more than {timeout_s:g} s'
         successor = worker.succeed(reason)
         try:

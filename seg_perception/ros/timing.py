@@ -131,24 +131,35 @@ class FrameTiming:
             self._ages_ms.clear()
             self._last_stamp_ns = None
 
-    def snapshot(self) -> Arrivals:
-        """The timing now."""
+    def snapshot(self, *, in_full: bool = True) -> Arrivals:
+        """The timing now.
+
+        Args:
+            in_full: whether with jitter and the stamps' rate, which cost as much as all the rest.
+        """
         with self._lock:
             now_s = time.monotonic()
-            arrived_s = np.array([t for t in self._arrived_s if now_s - t < _WINDOW_S])
-            stamps_s = np.array(self._stamps_ns, np.int64)[-len(arrived_s) :] * 1e-9
-            ages_ms = list(self._ages_ms)[-len(arrived_s) :]
+            arrivals_s = [t for t in self._arrived_s if now_s - t < _WINDOW_S]
+            stamps_ns = list(self._stamps_ns)[-len(arrivals_s) :]
+            ages_ms = list(self._ages_ms)[-len(arrivals_s) :]
             faults = {fault.value: self._faults[fault] for fault in StampFault}
             since_fault_s = {f.value: now_s - at_s for f, at_s in self._fault_at_s.items()}
-        if len(arrived_s) < 2:
+        if len(arrivals_s) < 2:
             return Arrivals(faults=faults, since_fault_s=since_fault_s)
+        rate_hz = (len(arrivals_s) - 1) / (now_s - arrivals_s[0])
+        age_ms = percentiles_of(ages_ms)
+        if not in_full:
+            return Arrivals(
+                rate_hz=rate_hz, age_ms=age_ms, faults=faults, since_fault_s=since_fault_s
+            )
+        arrived_s, stamps_s = np.array(arrivals_s), np.array(stamps_ns, np.int64) * 1e-9
         span_s = stamps_s[-1] - stamps_s[0] if len(stamps_s) > 1 else 0.0
         return Arrivals(
-            rate_hz=float((len(arrived_s) - 1) / (now_s - arrived_s[0])),
+            rate_hz=rate_hz,
             jitter_ms=_jitter_ms(arrived_s),
             stamp_rate_hz=float((len(stamps_s) - 1) / span_s) if span_s > 0 else float('nan'),
             stamp_jitter_ms=_jitter_ms(stamps_s),
-            age_ms=percentiles_of(ages_ms),
+            age_ms=age_ms,
             faults=faults,
             since_fault_s=since_fault_s,
         )
