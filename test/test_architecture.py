@@ -15,14 +15,16 @@ import pytest
 
 PACKAGE = 'seg_perception'
 
-CORE = {'errors', 'structures', 'whole_file'}
+CORE = {'compiled', 'errors', 'image_memory', 'structures', 'whole_file'}
 PIXELS = CORE | {'imaging', 'geometry'}
 RUNNING = PIXELS | {'messages', 'models', 'backends', 'postprocess', 'pipeline', 'sources'}
 
 # What each part may import, itself aside. '' is the package's own __init__.
 MAY_IMPORT = {
     '': RUNNING,
+    'compiled': set(),
     'errors': set(),
+    'image_memory': set(),
     'structures': {'errors'},
     'whole_file': {'errors'},
     'progress': {'errors'},

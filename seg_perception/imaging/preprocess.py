@@ -23,6 +23,7 @@ from seg_perception.imaging.convert import (
 )
 from seg_perception.imaging.device_resize import DeviceResizer
 from seg_perception.imaging.encodings import Layout
+from seg_perception.imaging.normalise import normalise
 from seg_perception.imaging.quantise import Quantisation
 from seg_perception.imaging.resize_plan import (
     Interpolation,
@@ -224,7 +225,8 @@ class Preprocessor:
         self._buffers[input_hw] = buffers  # most recently used last
         while len(self._buffers) > _MAX_BUFFERED_SIZES:
             del self._buffers[next(iter(self._buffers))]
-        return buffers[self._turn][:num_images]
+        batch = buffers[self._turn]
+        return batch if batch.shape[0] == num_images else batch[:num_images]
 
     def _empty(self, num_images: int, input_hw: tuple[int, int]) -> torch.Tensor:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
@@ -247,10 +249,13 @@ class Preprocessor:
         """Writes one frame, normalised, over one image of a batch."""
         if geometry.is_padded:
             input_CHW.copy_(self._padding_C11.expand_as(input_CHW))
-        content_CHW = input_CHW[(slice(None), *geometry.content_slices)]
         if self._resizes_on_device:
             self._device_resizer.fill(
-                content_CHW, frame, geometry.content_hw, geometry.seen_slices, source
+                input_CHW[(slice(None), *geometry.content_slices)],
+                frame,
+                geometry.content_hw,
+                geometry.seen_slices,
+                source,
             )
             return
         if self._scratch.size < frame.height * frame.width * 4:
@@ -262,38 +267,26 @@ class Preprocessor:
             pixels = _resized(pixels, geometry, self.interpolation)
         if geometry.is_cropped:
             pixels = np.ascontiguousarray(pixels[geometry.seen_slices])
-        self._normalise(swap_layout(pixels, layout, self._layout), content_CHW)
+        pixels = swap_layout(pixels, layout, self._layout)
+        self._normalise(pixels, input_CHW, geometry.content_slices)
 
-    def _normalise(self, pixels: U8, content_CHW: torch.Tensor) -> None:
+    def _normalise(
+        self, pixels: U8, input_CHW: torch.Tensor, content_slices: tuple[slice, slice]
+    ) -> None:
         """Writes ``pixels * gain + bias`` over the content of an input, both of one size."""
+        rows, columns = content_slices
         if self._levels_LC is not None:
-            target_HWC = content_CHW.permute(1, 2, 0).numpy()
+            target_HWC = input_CHW[:, rows, columns].permute(1, 2, 0).numpy()
             is_identity = (self._levels_LC == np.arange(256)[:, None]).all()
             np.copyto(
                 target_HWC, pixels if is_identity else cv2.LUT(pixels, self._levels_LC[None])
             )
-            return
-        exact_CHW = content_CHW
-        if self.dtype is not torch.float32:
-            exact_CHW = torch.empty_like(content_CHW, dtype=torch.float32)
-        if exact_CHW.stride(0) == 1:  # channels last: rows of pixels, as they come
-            height, width, _ = pixels.shape
-            rows = exact_CHW.permute(1, 2, 0).view(height, width * 3).numpy()
-            np.copyto(rows, pixels.reshape(height, width * 3))
-            # Coefficients as long as a row: broadcasting over 3 channels is not vectorised.
-            np.multiply(rows, np.tile(self._gain_C, width), out=rows)
-            np.add(rows, np.tile(self._bias_C, width), out=rows)
+        elif self.dtype is torch.float32:
+            normalise(pixels, self._gain_C, self._bias_C, input_CHW, rows.start, columns.start)
         else:
-            planes = exact_CHW.numpy()
-            for plane, target, gain_c, bias_c in zip(
-                cv2.split(pixels), planes, self._gain_C, self._bias_C, strict=True
-            ):
-                # One fused pass to float, twice as quick as torch or NumPy from uint8.
-                cv2.addWeighted(
-                    plane, float(gain_c), plane, 0.0, float(bias_c), target, cv2.CV_32F
-                )
-        if exact_CHW is not content_CHW:
-            content_CHW.copy_(exact_CHW)
+            exact_CHW = torch.empty((3, *pixels.shape[:2]), dtype=torch.float32)
+            normalise(pixels, self._gain_C, self._bias_C, exact_CHW, 0, 0)
+            input_CHW[:, rows, columns] = exact_CHW
 
 
 def _resized(pixels: U8, geometry: ResizeGeometry, interpolation: Interpolation) -> U8:

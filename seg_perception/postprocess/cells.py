@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seg_perception.postprocess.compiled import compiled
+from seg_perception.compiled import compiled
 from seg_perception.postprocess.ranking import ClassIds, Floats, RankedScores
 from seg_perception.structures import U8
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from seg_perception.postprocess.compiled import compiled
+from seg_perception.compiled import compiled
 from seg_perception.structures import U8, Labels
 
 PAINT_ONE = 256

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seg_perception.postprocess.compiled import compiled
+from seg_perception.compiled import compiled
 
 Floats = npt.NDArray[np.float32]
 ClassIds = npt.NDArray[np.int32]
