@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_perception.errors import ImageLayoutError
+from seg_perception.image_memory import HEADROOM, memory_of
 from seg_perception.structures import U8, CompressedFrame, Frame
 
 NANOSECONDS = 1_000_000_000
@@ -77,9 +78,19 @@ def write_image(
 
     Rows are unpadded; the same bytes as ``serialize_message`` makes on a little-endian machine,
     with zeros where it leaves the padding between fields as it was.
+
+    Returns:
+        The message. Where the pixels lie in memory of ``image_memory`` it lies there too, around
+        them, until the next message is made of them; else it is a copy.
     """
-    message, written = blank_image(pixels.shape, pixels.dtype, encoding, stamp_ns, frame_id)
-    np.copyto(written, pixels)
+    start = _start_of_image(pixels.shape, pixels.dtype, encoding, stamp_ns, frame_id)
+    memory = memory_of(pixels)
+    if memory is None or len(start) > HEADROOM:
+        message, written = _message_of(start, pixels.shape, pixels.dtype)
+        np.copyto(written, pixels)
+        return message
+    message = memory[HEADROOM - len(start) :]
+    message[: len(start)] = np.frombuffer(start, np.uint8)
     return message
 
 
@@ -91,15 +102,27 @@ def blank_image(
     Returns:
         The message, and a view of its pixels, of any content.
     """
-    dtype = np.dtype(dtype)
+    start = _start_of_image(shape, np.dtype(dtype), encoding, stamp_ns, frame_id)
+    return _message_of(start, shape, np.dtype(dtype))
+
+
+def _start_of_image(
+    shape: tuple[int, ...], dtype: np.dtype[Any], encoding: str, stamp_ns: int, frame_id: str
+) -> bytes:
+    """What comes before the pixels."""
     num_bytes = math.prod(shape) * dtype.itemsize
     sec, nanosec = divmod(stamp_ns, NANOSECONDS)
     start = struct.pack('<iI', sec, nanosec) + _string(frame_id)
     start += _padding(start) + struct.pack('<II', *shape[:2]) + _string(encoding)
     start += struct.pack('?', dtype.newbyteorder('=') != dtype)
     start += _padding(start) + struct.pack('<II', num_bytes // shape[0], num_bytes)
-    start = LITTLE_ENDIAN + start
-    message = np.empty(len(start) + num_bytes, np.uint8)
+    return LITTLE_ENDIAN + start
+
+
+def _message_of(
+    start: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[U8, npt.NDArray[Any]]:
+    message = np.empty(len(start) + math.prod(shape) * dtype.itemsize, np.uint8)
     message[: len(start)] = np.frombuffer(start, np.uint8)
     return message, message[len(start) :].view(dtype).reshape(shape)
 

@@ -80,50 +80,50 @@ def _ranked(
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """Labels, confidence and whether a score was no number; on the CPU, in compiled loops."""
     ranked = rank(logits_CHW)
-    probability_HW = None
+    labels_YX, confidence_YX = sampler.ranked_labels(ranked), None
     if rules.wants_confidence or rules.threshold > 0.0:
         probability_N = (
             ranked.best_N.clip(0.0, 1.0)  # sums of query masks may be above 1
             if rules.is_probabilities
             else winning_probability(ranked, rules.temperature)
         )
-        probability_HW = torch.from_numpy(probability_N.reshape(sampler.grid_hw))
-    labels_YX = sampler.ranked_labels(ranked)
-    return *_by_rules(labels_YX, probability_HW, sampler, rules), torch.tensor(ranked.has_nan)
+        probability_HW = probability_N.reshape(sampler.grid_hw)
+        if rules.threshold > 0.0:
+            _hide_unsure(labels_YX, torch.from_numpy(probability_HW), sampler, rules)
+        if rules.wants_confidence:
+            confidence_YX = sampler.ranked_levels(probability_HW)
+    is_nan = torch.tensor(ranked.has_nan)
+    return _in_dtype(labels_YX, rules), confidence_YX, is_nan
 
 
 def _dense(
     logits_CHW: torch.Tensor, sampler: GridSampler, rules: LabelRules
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """As `_ranked`, on a GPU without Triton, in operations of torch's."""
-    probability_HW = None
+    labels_YX, confidence_YX = sampler.labels(logits_CHW), None
     if rules.wants_confidence or rules.threshold > 0.0:
         scores_CHW = logits_CHW.float()
         if rules.is_probabilities:
             probability_HW = scores_CHW.amax(0).clamp_(0.0, 1.0)
         else:
             probability_HW = (scores_CHW / rules.temperature).softmax(0).amax(0)
-    labels_YX = sampler.labels(logits_CHW)
-    # amax as any(), in a tenth of its time
-    is_nan = logits_CHW.amax().isnan()
-    return *_by_rules(labels_YX, probability_HW, sampler, rules), is_nan
-
-
-def _by_rules(
-    labels_YX: torch.Tensor,
-    probability_HW: torch.Tensor | None,
-    sampler: GridSampler,
-    rules: LabelRules,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Labels without what is unsure, and confidence where it is wanted."""
-    confidence_YX = None
-    if probability_HW is not None:
         if rules.threshold > 0.0:
-            is_unsure_YX = sampler.resample(probability_HW) < rules.threshold
-            labels_YX[is_unsure_YX] = rules.classes.unlabeled_id
+            _hide_unsure(labels_YX, probability_HW, sampler, rules)
         if rules.wants_confidence:
             confidence_YX = sampler.levels(probability_HW)
-    return labels_YX.to(_label_dtype(rules.classes)), confidence_YX
+    is_nan = logits_CHW.amax().isnan()  # as isnan().any(), in a tenth of its time
+    return _in_dtype(labels_YX, rules), confidence_YX, is_nan
+
+
+def _hide_unsure(
+    labels_YX: torch.Tensor, probability_HW: torch.Tensor, sampler: GridSampler, rules: LabelRules
+) -> None:
+    is_unsure_YX = sampler.resample(probability_HW) < rules.threshold
+    labels_YX[is_unsure_YX] = rules.classes.unlabeled_id
+
+
+def _in_dtype(labels_YX: torch.Tensor, rules: LabelRules) -> torch.Tensor:
+    return labels_YX.to(_label_dtype(rules.classes))
 
 
 def _label_dtype(classes: ClassTable) -> torch.dtype:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from seg_perception.image_memory import empty_image
 from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.postprocess.cells import CellAxis, fill_labels, fill_levels
-from seg_perception.postprocess.ranking import RankedScores, rank
+from seg_perception.postprocess.ranking import Floats, RankedScores, rank
 
 _MAX_BLOCK_BYTES = 64 * 2**20
 _HUGE = 1e30
@@ -214,7 +215,7 @@ class GridSampler:
     def ranked_labels(self, ranked: RankedScores) -> torch.Tensor:
         """As `labels`, on the CPU: only what several classes may win is interpolated."""
         num_classes = len(ranked.scores_CN)
-        labels_YX = np.empty(self.output_hw, np.uint8 if num_classes <= 255 else np.int32)
+        labels_YX = empty_image(self.output_hw, np.uint8 if num_classes <= 255 else np.int32)
         fill_labels(ranked, self._cell_rows, self._cell_columns, self.grid_hw[1], labels_YX)
         return torch.from_numpy(labels_YX)
 
@@ -231,9 +232,12 @@ class GridSampler:
         """As `resample` of values of 0 to 1, in whole levels of 0 to 255: (Y, X) uint8."""
         if not self._on_cpu:
             return self.resample(values_HW).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
-        levels_YX = np.empty(self.output_hw, np.uint8)
-        values_HW = values_HW.float().nan_to_num().contiguous()
-        fill_levels(values_HW.numpy(), self._cell_rows, self._cell_columns, levels_YX)
+        return self.ranked_levels(values_HW.float().nan_to_num().contiguous().numpy())
+
+    def ranked_levels(self, values_HW: Floats) -> torch.Tensor:
+        """As `levels`, on the CPU, of finite numbers."""
+        levels_YX = empty_image(self.output_hw, np.uint8)
+        fill_levels(values_HW, self._cell_rows, self._cell_columns, levels_YX)
         return torch.from_numpy(levels_YX)
 
     def nearest(self, labels_HW: torch.Tensor) -> torch.Tensor:

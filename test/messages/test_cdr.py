@@ -17,6 +17,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from seg_perception.errors import ImageLayoutError
+from seg_perception.image_memory import HEADROOM, empty_image
 from seg_perception.messages.cdr import read_compressed_image, read_image, write_image
 from seg_perception.ros.messages import array_to_image, make_header, stamp_to_ns, to_byte_array
 
@@ -161,6 +162,25 @@ def test_images_are_written_as_rclpy_writes_them(pixels, encoding, stamp_ns, fra
     # rclpy leaves what happens to be in memory in the padding of the two strings.
     differing = [ours for ours, theirs in zip(written, by_rclpy, strict=True) if ours != theirs]
     assert differing in [[0] * num_bytes for num_bytes in range(7)]
+
+
+@given(TEXT, STAMP_NS, TEXT)
+def test_an_image_in_memory_with_room_is_not_copied(encoding, stamp_ns, frame_id):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    roomy = empty_image((3, 4), np.uint8)
+    roomy[:] = pixels
+    message = write_image(roomy, encoding, stamp_ns, frame_id)
+    assert message.tobytes() == write_image(pixels, encoding, stamp_ns, frame_id).tobytes()
+    assert np.shares_memory(message, roomy)
+    np.testing.assert_array_equal(roomy, pixels)
+
+
+def test_an_image_with_more_to_say_than_there_is_room_is_copied():
+    roomy = empty_image((3, 4), np.uint8)
+    roomy[:] = 7
+    message = write_image(roomy, 'mono8', 1, 'x' * HEADROOM)
+    assert not np.shares_memory(message, roomy)
+    assert read_image(message.tobytes()).frame_id == 'x' * HEADROOM
 
 
 def test_an_image_written_by_hand():
