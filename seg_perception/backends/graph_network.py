@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,3 +37,31 @@ class GraphNetwork(torch.nn.Module):
     def forward(self, batch_B3HW: torch.Tensor) -> Any:
         """Runs the graph."""
         return self.graph(batch_B3HW)
+
+
+def checked_once(network: GraphNetwork) -> Callable[[torch.Tensor], Any]:
+    """The same network to be called; an exported program checks its input once per shape.
+
+    torch checks it, and takes apart and puts together what goes in and comes out, at every call:
+    in Python, which costs as much as a small network.
+    """
+    program = network.graph
+    specs = [getattr(program, name, None) for name in ('_in_spec', '_out_spec')]
+    if not isinstance(program, torch.fx.GraphModule) or any(s is None for s in specs):
+        return network
+    if specs[0].num_leaves != 1 or not specs[1].is_leaf():  # type: ignore[union-attr]
+        return network
+    graph = torch.fx.Graph()
+    graph.output(graph.graph_copy(program.graph, {}))
+    bare = torch.fx.GraphModule(program, graph)
+    checked: set[tuple[int, ...]] = set()
+
+    def call(batch_B3HW: torch.Tensor) -> Any:
+        shape = tuple(batch_B3HW.shape)
+        if shape in checked:
+            return bare.forward(batch_B3HW)[0]
+        output = network(batch_B3HW)
+        checked.add(shape)
+        return output
+
+    return call

@@ -17,7 +17,7 @@ import torch
 from seg_perception.backends.batches import check_batch, filled_up
 from seg_perception.backends.devices import device_name, select_device, select_dtype
 from seg_perception.backends.failures import translated
-from seg_perception.backends.graph_network import GraphNetwork
+from seg_perception.backends.graph_network import GraphNetwork, checked_once
 from seg_perception.backends.outputs import OutputDecoder, all_tensors
 from seg_perception.backends.protocol import (
     DTYPES,
@@ -79,7 +79,7 @@ Prepare = Callable[[torch.nn.Module, Placement], Prepared]
 
 def as_it_is(network: torch.nn.Module, placement: Placement) -> Prepared:
     """Runs a network eagerly: operation by operation."""
-    return Prepared(network)
+    return Prepared(checked_once(network) if isinstance(network, GraphNetwork) else network)
 
 
 def as_cuda_graph(network: torch.nn.Module, placement: Placement) -> Prepared:
