@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
@@ -107,26 +107,38 @@ class Intake:
             for event in events:
                 in_use.enter_context(event)
             wait_set = rclpy_implementation.WaitSet(
-                len(subscriptions), 1, 0, 0, 0, len(events), self._context
+                len(subscriptions), 1, 0, 0, 0, 0, self._context
             )
             while self._subscriptions is subscriptions and not self._is_stopping:
                 wait_set.clear_entities()
                 wait_set.add_guard_condition(self._changed.handle)
                 for subscription in subscriptions:
                     wait_set.add_subscription(subscription.handle)
-                for event in events:
-                    event.add_to_wait_set(wait_set)
                 wait_set.wait(int(self._period_s * 1e9))
                 ready = wait_set.get_ready_entities('subscription')
                 for subscription in subscriptions:
                     if subscription.handle.pointer in ready:
                         self._call(subscription.topic_name, partial(_take_message, subscription))
-                for event in events:
-                    if event.is_ready(wait_set):
-                        self._call(event.event_type.name, partial(_take_event, event))
                 if time.monotonic() >= self._poll_due_s:
                     self._poll_due_s = time.monotonic() + self._period_s
+                    self._take_events(events)
                     self._call('poll', self._poll)
+
+    def _take_events(self, events: Sequence[EventHandler]) -> None:
+        """Calls back for QoS events.
+
+        Now and then: to wait for them with every message costs more than a message.
+        """
+        if not events:
+            return
+        wait_set = rclpy_implementation.WaitSet(0, 0, 0, 0, 0, len(events), self._context)
+        wait_set.clear_entities()
+        for event in events:
+            event.add_to_wait_set(wait_set)
+        wait_set.wait(0)
+        for event in events:
+            if event.is_ready(wait_set):
+                self._call(event.event_type.name, partial(_take_event, event))
 
     def _call(self, subject: str, callback: Callable[[], None]) -> None:
         try:
