@@ -1,12 +1,26 @@
-"""The RViz config against what the nodes publish; needs neither RViz nor ROS."""
+"""The RViz configs against what the nodes really offer: topics, types, quality of service.
+
+RViz itself is not needed; the last test asks the real node.
+"""
 
 from __future__ import annotations
 
 import pytest
 import yaml
-from ros_harness import ROOT
+from ros_harness import ROOT, wait_until
+from small_models import write_model
 
 RVIZ_FILES = sorted((ROOT / 'config').glob('*.rviz'))
+CAMERA_IMAGES = '/camera/image_raw'
+COSTMAP = {'/costmap/costmap': 'nav_msgs/msg/OccupancyGrid'}
+"""What nav2_costmap_2d publishes where launch/nav2_semantic.launch.py starts it; latched."""
+TYPES = {
+    'Image': 'sensor_msgs/msg/Image',
+    'PointCloud2': 'sensor_msgs/msg/PointCloud2',
+    'MarkerArray': 'visualization_msgs/msg/MarkerArray',
+    'Map': 'nav_msgs/msg/OccupancyGrid',
+}
+"""Message types of RViz's own displays; with a wrong one a display shows nothing."""
 
 
 def load(path):
@@ -19,61 +33,67 @@ def displays(path):
     return {display['Topic']['Value']: display for display in shown if 'Topic' in display}
 
 
-@pytest.mark.parametrize('path', RVIZ_FILES, ids=lambda path: path.name)
-def test_topics_are_those_of_the_nodes(path):
-    pytest.importorskip('rclpy', reason='rclpy is not installed (it comes with ROS 2)')
-    from seg_perception.ros.outputs import output_table
-    from seg_perception.ros.params import CameraParameters, Parameters
-    from seg_perception.structures import ClassTable
+def type_of(display):
+    package, kind = display['Class'].split('/')
+    assert package == 'rviz_default_plugins'
+    return TYPES[kind]
 
-    classes = ClassTable(('background', 'person'))
-    # Masks are published on request only: by default their panels would stay empty.
-    parameters = Parameters(drivable_classes=('person',))
-    camera = CameraParameters(depth_topic='depth')
-    outputs = output_table(classes, parameters, camera, has_confidence=True)
-    topics = {f'/camera/segmentation/{output.topic}' for output in outputs}
-    assert displays(path).keys() <= topics | {'/camera/image_raw'}
+
+def outputs_of(*topics):
+    return {f'/camera/segmentation/{topic}' for topic in topics}
+
+
+@pytest.mark.parametrize(
+    ('name', 'topics'),
+    [
+        # What a camera without depth has by default; masks are published on request only.
+        ('segmentation', {CAMERA_IMAGES, *outputs_of('overlay', 'confidence', 'labels')}),
+        (
+            'rgbd',
+            {CAMERA_IMAGES, *outputs_of('overlay', 'points', 'markers', 'drivable_grid')},
+        ),
+        (
+            'navigation',
+            {
+                *COSTMAP,
+                *outputs_of('overlay', 'drivable', 'drivable_grid', 'points', 'markers'),
+            },
+        ),
+        (
+            'multi_camera',
+            {f'/{camera}/segmentation/overlay' for camera in ('front', 'left', 'right')},
+        ),
+    ],
+)
+def test_shows_what_its_use_needs(name, topics):
+    assert displays(ROOT / 'config' / f'{name}.rviz').keys() == topics
+
+
+def test_every_config_is_known_here():
+    names = {path.stem for path in RVIZ_FILES}
+    assert names == {'segmentation', 'rgbd', 'navigation', 'multi_camera'}
+
+
+def test_cameras_are_those_of_the_example():
+    cameras = yaml.safe_load((ROOT / 'config/multi_camera.yaml').read_text())
+    cameras = cameras['/**']['ros__parameters']['cameras']
+    shown = displays(ROOT / 'config/multi_camera.rviz')
+    assert sorted(shown) == sorted(f'/{camera}/segmentation/overlay' for camera in cameras)
+    assert sorted(d['Name'].lower() for d in shown.values()) == sorted(cameras)
 
 
 @pytest.mark.parametrize('path', RVIZ_FILES, ids=lambda path: path.name)
 def test_quality_of_service_matches_the_publishers(path):
     """Cameras may publish best effort, which a reliable subscriber would never hear."""
     for topic, display in displays(path).items():
-        is_input = topic == '/camera/image_raw'
         settings = display['Topic']
-        assert settings['Reliability Policy'] == ('Best Effort' if is_input else 'Reliable')
-        assert settings['Durability Policy'] == 'Volatile'
+        reliability = 'Best Effort' if topic == CAMERA_IMAGES else 'Reliable'
+        assert settings['Reliability Policy'] == reliability
+        # Nav2 sends its whole costmap once, and then only what changes.
+        durability = 'Transient Local' if topic in COSTMAP else 'Volatile'
+        assert settings['Durability Policy'] == durability
         assert settings['History Policy'] == 'Keep Last'
         assert settings['Depth'] == 1
-
-
-def test_shows_what_the_node_publishes_by_default():
-    shown = displays(ROOT / 'config/segmentation.rviz')
-    names = ('overlay', 'confidence', 'labels')
-    assert shown.keys() == {'/camera/image_raw', *(f'/camera/segmentation/{n}' for n in names)}
-
-
-def test_displays_are_of_the_kind_of_their_topics():
-    """The message type of each of RViz's own displays; a wrong one shows nothing."""
-    pytest.importorskip('rclpy', reason='rclpy is not installed (it comes with ROS 2)')
-    from seg_perception.ros.outputs import output_table
-    from seg_perception.ros.params import CameraParameters, Parameters
-    from seg_perception.structures import ClassTable
-
-    kinds = {'PointCloud2': 'PointCloud2', 'MarkerArray': 'MarkerArray', 'Map': 'OccupancyGrid'}
-    outputs = output_table(
-        ClassTable(('background', 'floor')),
-        Parameters(drivable_classes=('floor',)),
-        CameraParameters(depth_topic='depth'),
-        has_confidence=True,
-    )
-    types = {f'/camera/segmentation/{o.topic}': o.message_type.__name__ for o in outputs}
-    shown = displays(ROOT / 'config/rgbd.rviz')
-    for topic in shown.keys() - {'/camera/image_raw'}:
-        package, kind = shown[topic]['Class'].split('/')
-        assert package == 'rviz_default_plugins'
-        assert kinds.get(kind, kind) == types[topic], topic
-    assert {'Image', *kinds} == {display['Class'].split('/')[1] for display in shown.values()}
 
 
 @pytest.mark.parametrize('path', RVIZ_FILES, ids=lambda path: path.name)
@@ -93,16 +113,69 @@ def test_layout_names_every_panel(path):
         assert config['Window Geometry'][f'Hide {side} Dock'] is False
 
 
+def fixed_frame_of(name):
+    config = load(ROOT / 'config' / f'{name}.rviz')
+    return config['Visualization Manager']['Global Options']['Fixed Frame']
+
+
 def test_fixed_frame_is_the_image_sources():
-    config = load(ROOT / 'config/segmentation.rviz')
-    fixed_frame = config['Visualization Manager']['Global Options']['Fixed Frame']
     source = (ROOT / 'seg_perception/ros/image_source.py').read_text()
-    assert f"FRAME_ID = '{fixed_frame}'" in source
+    assert f"FRAME_ID = '{fixed_frame_of('segmentation')}'" in source
 
 
 def test_fixed_frame_with_depth_is_the_nodes():
     from seg_perception.ros.params import Parameters
 
-    config = load(ROOT / 'config/rgbd.rviz')
-    fixed_frame = config['Visualization Manager']['Global Options']['Fixed Frame']
-    assert fixed_frame == Parameters().base_frame
+    assert fixed_frame_of('rgbd') == Parameters().base_frame
+
+
+def test_fixed_frame_of_navigation_is_that_of_the_costmap():
+    from seg_perception.cli.main import build_parser
+
+    command = ['nav2-config', '--model', 'any', '--drivable', 'floor', '--output', 'nav2.yaml']
+    assert fixed_frame_of('navigation') == build_parser().parse_args(command).global_frame
+
+
+@pytest.mark.ros
+def test_the_running_nodes_offer_all_of_it(ros, spawn, tmp_path):
+    """Types and QoS of what the node publishes as the launch files start it."""
+    from rclpy.qos import (
+        DurabilityPolicy,
+        HistoryPolicy,
+        LivelinessPolicy,
+        QoSCompatibility,
+        QoSProfile,
+        ReliabilityPolicy,
+        qos_check_compatible,
+    )
+
+    model = str(write_model(tmp_path, 'floors', ('background', 'floor'), 'floor'))
+    params_file = str(ROOT / 'config/multi_camera.yaml')
+    spawn('node', {'model': model}, args=['--params-file', params_file])
+    depth_camera = {'camera.image_topic': CAMERA_IMAGES, 'camera.depth_topic': '/camera/depth'}
+    spawn(
+        'node',
+        {'model': model, 'drivable_classes': ['floor'], **depth_camera},
+        remap={'__node': 'with_depth'},
+    )
+    shown = [(topic, d) for path in RVIZ_FILES for topic, d in displays(path).items()]
+    shown = [(topic, d) for topic, d in shown if topic not in (CAMERA_IMAGES, *COSTMAP)]
+    wait_until(
+        lambda: all(ros.node.count_publishers(topic) for topic, _ in shown), 90.0, 'publishers'
+    )
+    for topic, display in shown:
+        asked = QoSProfile(
+            depth=display['Topic']['Depth'],
+            history=HistoryPolicy.KEEP_LAST,
+            liveliness=LivelinessPolicy.AUTOMATIC,
+            reliability=ReliabilityPolicy[
+                display['Topic']['Reliability Policy'].upper().replace(' ', '_')
+            ],
+            durability=DurabilityPolicy[
+                display['Topic']['Durability Policy'].upper().replace(' ', '_')
+            ],
+        )
+        for offer in ros.node.get_publishers_info_by_topic(topic):
+            assert offer.topic_type == type_of(display), topic
+            compatibility, why = qos_check_compatible(offer.qos_profile, asked)
+            assert compatibility == QoSCompatibility.OK, f'{topic}: {why}'
