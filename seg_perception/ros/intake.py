@@ -148,14 +148,16 @@ class Intake:
 
 
 def _take_message(subscription: Subscription) -> None:
-    if subscription.raw:
-        message = take_serialized(subscription)
-        if message is not None:
-            subscription.callback(message)
+    try:
+        if subscription.raw:
+            message = take_serialized(subscription)
+        else:
+            taken = subscription.handle.take_message(subscription.msg_type, False)
+            message = taken[0] if taken is not None else None
+    except InvalidHandle:  # removed and destroyed just now
         return
-    taken = subscription.handle.take_message(subscription.msg_type, False)
-    if taken is not None:
-        subscription.callback(taken[0])
+    if message is not None:
+        subscription.callback(message)
 
 
 def _take_event(event: EventHandler) -> None:

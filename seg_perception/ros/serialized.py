@@ -92,7 +92,8 @@ def publish_serialized(publisher: Publisher, message: U8) -> None:
     array = _ByteArray(message.ctypes.data, message.nbytes, message.nbytes)
     with publisher.handle:
         code = _rcl.publish(publisher.handle.pointer, array, None)
-    _check(_rcl, code, f'publish on {publisher.topic}')
+    if code != _OK:
+        raise _failure(_rcl, code, f'publish on {publisher.topic}')
 
 
 def take_serialized(subscription: Subscription) -> memoryview | None:
@@ -111,7 +112,8 @@ def take_serialized(subscription: Subscription) -> memoryview | None:
         code = _rcl.take(subscription.handle.pointer, message.array, None, None)
     if code == _NOTHING_TAKEN:
         return None
-    _check(_rcl, code, f'take from {subscription.topic_name}')
+    if code != _OK:
+        raise _failure(_rcl, code, f'take from {subscription.topic_name}')
     return message.view()
 
 
@@ -140,7 +142,6 @@ class _Taken:
             self._free(self.array)
 
 
-def _check(rcl: _Rcl, code: int, what: str) -> None:
-    if code != _OK:
-        rcl.reset_error()
-        raise RuntimeError(f'rcl could not {what}: error {code}, see rcl/types.h')
+def _failure(rcl: _Rcl, code: int, what: str) -> RuntimeError:
+    rcl.reset_error()
+    return RuntimeError(f'rcl could not {what}: error {code}, see rcl/types.h')

@@ -11,9 +11,18 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from lifecycle_msgs.msg import Transition as TransitionMessage
 from lifecycle_msgs.srv import ChangeState
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+_NAMES = {
+    value: name.removeprefix('TRANSITION_').lower()
+    for name in dir(TransitionMessage)
+    if name.startswith('TRANSITION_')
+    and isinstance(value := getattr(TransitionMessage, name), int)
+}
+"""Transitions by what stands for them in messages."""
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
@@ -42,10 +51,11 @@ def answer_impossible_transitions(node: LifecycleNode) -> None:
     ) -> ChangeState.Response:
         try:
             return change_state(request, response)
-        except rclpy_implementation.RCLError as error:
-            wanted = request.transition.label or request.transition.id
+        except rclpy_implementation.RCLError:
+            wanted = request.transition.label or _NAMES.get(request.transition.id, 'unknown')
+            state = node._state_machine.current_state[1]
             node.get_logger().error(
-                f'transition {wanted} is not possible now: {str(error).splitlines()[0]}'
+                f'transition {wanted} is not possible now: the node is {state}'
             )
             response.success = False
             return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from ros_harness import wait_until
 from std_msgs.msg import String
 
 from seg_perception.ros import qos
-from seg_perception.ros.intake import Intake
+from seg_perception.ros.intake import Intake, _take_message
 from seg_perception.ros.log import ThrottledLog
 
 
@@ -63,6 +64,24 @@ def test_messages_come_on_its_thread_until_removed(ros, intake):
     )
     other.publish(String(data='three'))
     wait_until(lambda: len(got) == 3, 10.0, 'a message after the other was removed')
+
+
+def test_a_subscription_that_is_destroyed_as_its_message_is_taken_is_no_error(ros, intake, lines):
+    def leave(_):
+        for subscription in subscriptions:
+            intake.remove(subscription)
+            ros.node.destroy_subscription(subscription)
+        for subscription in subscriptions:  # as where another thread has done it in this moment
+            intake._call('taken', partial(_take_message, subscription))
+        left.set()
+
+    left = threading.Event()
+    subscriptions = [subscribe(ros, intake, topic, leave) for topic in ('intake_e', 'intake_f')]
+    publishers = [ros.publisher(topic, String) for topic in ('intake_e', 'intake_f')]
+    for publisher in publishers:
+        publisher.publish(String(data='one'))
+    assert left.wait(10.0)
+    assert lines == []
 
 
 def test_a_failing_callback_does_not_end_it(ros, intake, lines):
