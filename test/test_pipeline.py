@@ -210,6 +210,8 @@ def test_three_lines_of_python_without_ros(tmp_path, image):
         'from seg_perception import Segmenter, read_image\n'
         '[result] = Segmenter().segment([read_image("photo.png")])\n'
         'print(result.class_fractions())\n'
+        # Torch's compiler: importing it takes longer than loading the model and running it.
+        'assert "torch._dynamo" not in sys.modules\n'
     )
     done = subprocess.run(
         [sys.executable, '-c', program], cwd=tmp_path, capture_output=True, text=True, timeout=120

@@ -104,7 +104,13 @@ def resize_legacy_x4(x_BCHW: torch.Tensor, like_BCHW: torch.Tensor) -> torch.Ten
 
 
 def init_weights(module: nn.Module, mode: Literal['fan_in', 'fan_out'] = 'fan_out') -> None:
-    """He's normal initialisation of convolutions (arXiv:1502.01852), ones and zeros in norms."""
+    """He's normal initialisation of convolutions (arXiv:1502.01852), ones and zeros in norms.
+
+    Tensors without memory (on ``meta``) are left alone: torch imports its whole compiler to draw
+    random numbers there, which takes longer than all else that loading a model does.
+    """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity='relu')
