@@ -20,6 +20,7 @@ def photograph(tmp_path):
     return str(path)
 
 
+@pytest.mark.distro
 def test_demo_shows_a_summary_and_saves_the_overlay(spawn, tmp_path):
     pytest.importorskip('skimage', reason="scikit-image (extra 'demo') is not installed")
     demo = spawn.command([*DEMO, '--seconds', '3'], name='demo', ttl_s=150.0)

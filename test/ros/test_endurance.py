@@ -62,6 +62,7 @@ WAY_TO = {'unconfigured': [], 'inactive': ['configure'], 'active': ['configure',
 WAY_BACK = {'unconfigured': [], 'inactive': ['cleanup'], 'active': ['deactivate', 'cleanup']}
 
 
+@pytest.mark.distro
 def test_every_transition_from_every_state_with_frames_under_way(spawn, ros, card, frames):
     node = spawn('node', {'model': str(card), 'num_threads': 1, 'autostart': False})
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())

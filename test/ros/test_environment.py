@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from seg_perception.ros.environment import (
     DDS_PROFILE,
     find_share_file,
@@ -12,6 +14,8 @@ from seg_perception.ros.environment import (
     private_domain_id,
     profile_variables,
 )
+
+pytestmark = pytest.mark.distro
 
 
 def test_share_files_are_found_in_the_first_prefix_that_has_them(tmp_path, monkeypatch):

@@ -903,6 +903,7 @@ def lone(spawn, ros, tmp_path):
 
 
 @pytest.mark.parametrize('row', GROUPED, ids=[row.name for row in GROUPED])
+@pytest.mark.distro
 def test_fault(rig, request, row):
     mark = len(rig.node.log)
     needs_depth = 'deep' in row.inject.__code__.co_varnames[: row.inject.__code__.co_argcount]
@@ -916,6 +917,7 @@ def test_fault_from_the_start(lone, row):
     row.inject(lone)
 
 
+@pytest.mark.distro
 def test_every_frame_of_every_camera_was_accounted_for(rig):
     for camera in rig.labels:
         rig.until(

@@ -14,6 +14,8 @@ from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile
 
+pytestmark = pytest.mark.distro
+
 STATUS = '/plain/segmentation/status'
 
 

@@ -189,6 +189,7 @@ def test_idles_at_the_end_when_told_to(ros, spawn, folder):
         ),
     ],
 )
+@pytest.mark.distro
 def test_bad_parameters_give_one_clear_line(ros, spawn, parameters, message):
     source = spawn('image_source', parameters, expect_exit=1)
     assert source.wait() == 1
@@ -246,6 +247,7 @@ def test_plays_a_recording_with_its_own_stamps(ros, spawn, tmp_path):
         assert bytes(message.data) == picture(i).tobytes()
 
 
+@pytest.mark.distro
 def test_misspelt_parameter_is_reported(ros, spawn, folder):
     source = spawn('image_source', {'source': str(folder), 'rat_hz': 5.0})
     source.wait_for_log('unknown parameter rat_hz ignored; did you mean rate_hz?')
@@ -261,6 +263,7 @@ def test_demo_shows_moving_photographs(ros, spawn):
     assert len(contents) == 10
 
 
+@pytest.mark.distro
 def test_quality_of_service_can_be_overridden(ros, spawn, folder):
     from rclpy.qos import ReliabilityPolicy
 

@@ -15,6 +15,8 @@ from seg_perception.ros import qos
 from seg_perception.ros.intake import Intake, _take_message
 from seg_perception.ros.log import ThrottledLog
 
+pytestmark = pytest.mark.distro
+
 
 class Lines(list):
     """Takes lines as an rclpy logger does."""

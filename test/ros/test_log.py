@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from seg_perception.ros.log import ThrottledLog
+
+pytestmark = pytest.mark.distro
 
 
 class Lines(list):

@@ -25,6 +25,8 @@ from seg_perception.ros.messages import (
     to_byte_array,
 )
 
+pytestmark = pytest.mark.distro
+
 HEADER = make_header(1_700_000_000_123_456_789, 'camera_optical_frame')
 
 

@@ -121,6 +121,7 @@ def test_swaps_while_frames_flow(indoor, models, ros):
     assert ros.get_params(NODE, 'model') == [str(models['indoor'])]
 
 
+@pytest.mark.distro
 def test_topics_follow_the_classes(indoor, models, ros):
     swap(ros, mask_classes=['floor'])
     wait_until(lambda: ros.node.count_publishers(f'{OUT}/masks/floor') == 1, 20.0, 'a new topic')

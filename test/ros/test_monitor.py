@@ -86,6 +86,7 @@ def summary_value(log: str, name: str) -> str:
     return line.removeprefix(name).strip()
 
 
+@pytest.mark.distro
 def test_summary_says_what_was_seen(ros, spawn, tmp_path):
     publish_label_info(ros)
     monitor = spawn(

@@ -9,7 +9,7 @@ pytest.importorskip('rclpy')
 
 from seg_perception.ros.mount import base_from_optical, transform_matrix
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.distro]
 
 
 def apply(transform, point):

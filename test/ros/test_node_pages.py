@@ -7,9 +7,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from ros_harness import wait_until
 from vision_msgs.msg import Detection3DArray
+
+pytestmark = pytest.mark.distro
 
 DOCS = Path(__file__).parents[2] / 'docs'
 OUTPUTS = '/camera/segmentation/'

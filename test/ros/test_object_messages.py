@@ -25,7 +25,7 @@ from seg_perception.ros.object_messages import (
 )
 from seg_perception.structures import ClassTable, ObjectInstance, Objects
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.distro]
 
 CLASSES = ClassTable(('background', 'cup', 'tray'))
 HEADER = Header(frame_id='optical')

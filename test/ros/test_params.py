@@ -13,6 +13,8 @@ from seg_perception.ros import params, params_text, params_values
 from seg_perception.ros.model_swap import with_swapped
 from seg_perception.ros.options import rows
 
+pytestmark = pytest.mark.distro
+
 ROOT = Path(__file__).resolve().parents[2]
 NOW = params.Parameters(camera={'camera': params.CameraParameters()})
 

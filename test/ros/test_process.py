@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.distro
+
 MANAGED = """
 import time
 from rclpy.lifecycle import LifecycleNode

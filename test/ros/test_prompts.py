@@ -27,6 +27,8 @@ from seg_perception.ros.params import Parameters
 from seg_perception.ros.prompts import PromptBook, detections_to_prompts
 from seg_perception.structures import ClassTable, Frame, ObjectInstance, Objects, Prompt
 
+pytestmark = pytest.mark.distro
+
 
 def place(x, y, width=0.0, height=0.0, *, name=None, thing='', theta=0.0):
     box = BoundingBox2D(size_x=float(width), size_y=float(height))

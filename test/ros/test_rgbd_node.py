@@ -124,6 +124,7 @@ def cloud_points(message: PointCloud2) -> np.ndarray:
     return np.frombuffer(message.data, POINT_DTYPE).reshape(message.height, message.width)
 
 
+@pytest.mark.distro
 def test_one_image_feeds_every_consumer(start, ros):
     start(
         mask_classes=['box'],

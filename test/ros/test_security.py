@@ -35,6 +35,7 @@ def outside(names, patterns):
     return sorted(n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in patterns))
 
 
+@pytest.mark.distro
 def test_the_policy_covers_what_the_node_opens(ros, spawn):
     spawn(
         'node',

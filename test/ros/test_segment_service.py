@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+import pytest
 from photographs import astronaut
 from ros_harness import wait_until
 from sensor_msgs.msg import Image
@@ -12,6 +13,8 @@ from std_srvs.srv import Trigger
 
 from seg_perception.ros import qos
 from seg_perception.ros.messages import array_to_image, make_header
+
+pytestmark = pytest.mark.distro
 
 TIMEOUT_S = 4.0
 IMPATIENT = f"""

@@ -87,6 +87,7 @@ def start(spawn):
     return start
 
 
+@pytest.mark.distro
 def test_outputs_show_what_the_model_sees(start, ros):
     start(
         {
@@ -301,6 +302,7 @@ def test_malformed_compressed_images(start, ros):
 
 
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.distro
 def test_a_signal_during_inference_ends_the_process(start, ros, signum):
     node = start(SLOW)
     ros.collect(f'{OUT}/labels', Image, qos.output())
@@ -316,6 +318,7 @@ def test_a_signal_during_inference_ends_the_process(start, ros, signum):
     assert 'Traceback' not in node.log
 
 
+@pytest.mark.distro
 def test_idle_while_nobody_listens(start, ros):
     start()
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
@@ -330,6 +333,7 @@ def test_idle_while_nobody_listens(start, ros):
     wait_until(lambda: publisher.get_subscription_count() == 0, 20.0, 'the node to leave')
 
 
+@pytest.mark.distro
 def test_enable_and_segment_services(start, ros):
     start({'lazy': False})
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())
@@ -413,6 +417,7 @@ def test_stale_frames_are_dropped(start, ros):
     assert stamp_to_ns(labels[0].header.stamp) > 1
 
 
+@pytest.mark.distro
 def test_lifecycle_and_parameters(spawn, ros):
     node = spawn(
         'node',
@@ -467,6 +472,7 @@ def test_lifecycle_and_parameters(spawn, ros):
         ({'use_sim_time': 'yes'}, "'use_sim_time' to 'yes' of type 'STRING', expecting type"),
     ],
 )
+@pytest.mark.distro
 def test_bad_parameters_end_in_one_clear_line(spawn, params, text):
     node = spawn('node', params, expect_exit=1)
     assert node.wait(30.0) == 1
@@ -499,6 +505,7 @@ def test_what_cannot_be_configured_is_said(spawn, params, text):
     assert 'Traceback' not in node.log
 
 
+@pytest.mark.distro
 def test_namespaces_and_remaps(start, ros):
     start({'camera.image_topic': 'image'}, namespace='/robot', remap={'image': '/cam/color/image'})
     labels = ros.collect('/cam/color/segmentation/labels', Image, qos.output())
@@ -507,6 +514,7 @@ def test_namespaces_and_remaps(start, ros):
     assert ros.state('/robot/segmentation') == 'active'
 
 
+@pytest.mark.distro
 def test_swapped_remaps_are_applied_once(start, ros):
     """The namespace of the outputs is that of the images they show."""
     start(

@@ -15,6 +15,8 @@ from std_msgs.msg import String
 from seg_perception.ros import serialized
 from seg_perception.ros.serialized import publish_serialized, take_serialized
 
+pytestmark = pytest.mark.distro
+
 
 @pytest.fixture(autouse=True, params=['rcl', 'rclpy'])
 def way(request, monkeypatch):

@@ -16,6 +16,8 @@ from ros_harness import wait_until
 
 from seg_perception.ros.shared_memory import SHARED_MEMORY, remove_orphans
 
+pytestmark = pytest.mark.distro
+
 PARTICIPANT = """
 import time, rclpy
 rclpy.init()

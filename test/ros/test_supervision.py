@@ -15,6 +15,8 @@ from seg_perception.errors import ModelLostError
 from seg_perception.ros.params import Parameters
 from seg_perception.ros.supervision import Supervisor
 
+pytestmark = pytest.mark.distro
+
 DEADLINE_S = 30.0
 
 

@@ -10,6 +10,8 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from seg_perception.ros.transitions import answer_impossible_transitions, logged
 
+pytestmark = pytest.mark.distro
+
 
 class Broken(LifecycleNode):
     """Cannot be configured."""

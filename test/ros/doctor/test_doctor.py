@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -57,6 +58,7 @@ def test_the_command_looks_at_a_camera(ros):
     assert exit_code == 1
 
 
+@pytest.mark.distro
 def test_the_command_finds_the_cameras_of_a_node(ros, spawn, tmp_path):
     spawn('node', {'cameras': ['left'], 'left.image_topic': '/left/image_raw', 'autostart': False})
     wait_until(
@@ -70,6 +72,7 @@ def test_the_command_finds_the_cameras_of_a_node(ros, spawn, tmp_path):
     assert bundle.is_file()
 
 
+@pytest.mark.distro
 def test_the_node_says_what_is_wrong_until_it_is_right(ros, spawn):
     statuses = ros.collect('/diagnostics', DiagnosticArray)
     node = spawn('node', {'camera.image_topic': '/camera/image_raw', 'lazy': False})
@@ -106,6 +109,7 @@ def test_the_node_tells_of_others_with_its_name_or_its_topics(ros, ros_executor,
     namesake.destroy_node()
 
 
+@pytest.mark.distro
 def test_reliability_follows_the_publishers_where_asked(ros):
     def chosen(topic, reliability):
         return qos.image_input(ros.node, topic, reliability).reliability
