@@ -9,6 +9,7 @@ files.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,12 +18,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import documented
 import pytest
-
-pytest.register_assert_rewrite('documented')
-
-import documented  # noqa: E402
-from documented import ROOT, Block, blocks  # noqa: E402
+from documented import ROOT, Block, blocks
 
 PAGES = [
     *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')),
@@ -31,7 +29,11 @@ PAGES = [
 ]
 FOLLOWED = [
     ROOT / 'README.md',
-    *(ROOT / 'docs' / name for name in ('quick_start.md', 'navigation.md', 'objects.md')),
+    ROOT / 'docs' / 'quick_start.md',
+    *(
+        ROOT / 'docs' / f'{name}.md'
+        for name in ('objects', 'grasping', 'navigation', 'prompting', 'training')
+    ),
     *sorted((ROOT / 'docs' / 'cookbook').glob('*.md')),
 ]
 """Pages whose commands are run; what the others say is checked only."""
@@ -154,9 +156,31 @@ def make_examples(folder: Path) -> None:
     for _ in range(10):
         video.write(cv2.resize(image_bgr, (256, 256)))
     video.release()
+    make_annotated(folder / 'road20', data.chelsea()[..., ::-1])
     pydicom = pytest.importorskip('pydicom.data', reason='pydicom is not installed')
     (folder / 'series').mkdir()
     shutil.copy(pydicom.get_testdata_file('CT_small.dcm'), folder / 'series')
+
+
+def make_annotated(folder: Path, image_bgr) -> None:
+    """Photographs with a polygon each, as LabelMe writes them."""
+    import cv2
+
+    folder.mkdir()
+    height, width = image_bgr.shape[:2]
+    polygon = {'label': 'road', 'points': [[10, 10], [90, 10], [50, 80]], 'shape_type': 'polygon'}
+    for name in ('a', 'b', 'c'):
+        cv2.imwrite(str(folder / f'{name}.jpg'), image_bgr)
+        annotation = {
+            'version': '5.5.0',
+            'flags': {},
+            'shapes': [{**polygon, 'group_id': None, 'flags': {}}],
+            'imagePath': f'{name}.jpg',
+            'imageData': None,
+            'imageHeight': height,
+            'imageWidth': width,
+        }
+        (folder / f'{name}.json').write_text(json.dumps(annotation))
 
 
 def environment(folder: Path) -> dict[str, str]:
