@@ -113,3 +113,10 @@ def test_generated_parts_are_those_of_the_code():
         assert parts.renewed(text) == text, (
             f'{page.name} is not up to date: run python scripts/generated_parts.py'
         )
+
+
+def test_the_readme_counts_the_faults_that_are_injected():
+    page = (ROOT / 'docs' / 'faults.md').read_text(encoding='utf-8')
+    matrix = page.partition('## Fault matrix')[2].splitlines()
+    num_faults = sum(line.startswith('| ') for line in matrix) - 1
+    assert f'[{num_faults} faults]' in (ROOT / 'README.md').read_text(encoding='utf-8')
