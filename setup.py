@@ -32,7 +32,7 @@ def ros_wheels(distro):
 EXTRAS = {
     'ros': ros_wheels('jazzy'),
     'ros-kilted': ros_wheels('kilted'),
-    'bag': ['rosbags>=0.10'],
+    'bag': ['rosbags>=0.11', 'tqdm>=4.60'],
     'bench': ['matplotlib>=3.7', 'psutil>=5.9', 'scikit-image>=0.22'],
     'coco': ['pycocotools>=2.0.7'],
     'demo': ['rich>=13', 'scikit-image>=0.22'],
@@ -56,12 +56,17 @@ EXTRAS = {
         'tqdm>=4.60',
     ],
     'view': ['rerun-sdk>=0.34; python_version >= "3.11"'],
+    'ray': ['ray>=2.9'],
+    # tables and pictures of recordings
+    'stats': ['matplotlib>=3.7', 'pyarrow>=14'],
     'tensorboard': ['tensorboard>=2.12'],
     'test': [
         # colcon builds ament_python packages through interfaces that setuptools 80 removed.
         'colcon-common-extensions',
         'setuptools<80',
         'hypothesis>=6',
+        'mcap>=1.1',
+        'mcap-ros2-support>=0.5',
         'onnx>=1.15',
         'onnxscript>=0.1',
         'psutil>=5.9',

@@ -39,11 +39,13 @@ MAY_IMPORT = {
     'recovery': RUNNING,
     'navigation': PIXELS | {'models', 'postprocess'},
     'batch': RUNNING | {'progress'},
+    'recordings': RUNNING | {'batch', 'progress'},
     'training': RUNNING | {'progress'},
     'zoo': RUNNING | {'progress'},
     'benchmarks': RUNNING,
     'ros': RUNNING | {'navigation', 'benchmarks', 'recovery'},
-    'cli': RUNNING | {'navigation', 'training', 'zoo', 'benchmarks', 'batch', 'progress', 'ros'},
+    'cli': RUNNING
+    | {'navigation', 'training', 'zoo', 'benchmarks', 'batch', 'recordings', 'progress', 'ros'},
 }
 
 ROS_MODULE = re.compile(
@@ -60,7 +62,9 @@ OPTIONAL_MODULES = (
     'onnxruntime',
     'openvino',
     'psutil',
+    'pyarrow',
     'pycocotools',
+    'ray',
     'rerun',
     'rich',
     'rosbags',

@@ -29,7 +29,7 @@ def result_facts(
     height, width = segmenter.card.input.size_hw
     return {
         'model': segmenter.card.name,
-        'weights': _weights_id(segmenter.card, weights_path),
+        'weights': weights_id(segmenter.card, weights_path),
         'input size': f'{width}x{height}',
         'words': list(segmenter.words),
         'classes': list(class_names),
@@ -41,7 +41,7 @@ def result_facts(
     }
 
 
-def _weights_id(card: ModelCard, weights_path: Path | None) -> str:
+def weights_id(card: ModelCard, weights_path: Path | None) -> str:
     """Tells weights apart; of a folder by the sizes and times of its files."""
     weights = card.weights
     if weights_path is None and (known := weights.sha256 or weights.sha256_prefix):

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from seg_perception.cli import (
+    bag,
     bench,
     completion,
     dataset,
@@ -31,7 +32,7 @@ from seg_perception.cli.parsing import MAX_WIDTH, CommandParser
 
 COMMANDS: Mapping[str, tuple[ModuleType, ...]] = {
     'see it work': (demo, view),
-    'segment files, without ROS': (segment,),
+    'segment files and recordings, without ROS': (segment, bag),
     'set up a robot': (doctor, models, params, nav2_config, completion),
     'train a model': (dataset, train, evaluate, export),
     'measure the node': (bench, soak),
