@@ -52,8 +52,8 @@ BOUNDS: Mapping[str, Bound] = MappingProxyType(
             'classes',
             '<=',
             2.0,
-            'what 150 classes cost more than 2, the forward aside, over softmax and argmax of '
-            'the logits that came on top',
+            'what 150 classes cost more than 2 where both see the same borders, the forward '
+            'aside, over softmax and argmax of the logits that came on top',
         ),
         'throughput_vs_bare': Bound(
             'default',

@@ -38,6 +38,7 @@ class Case:
         outputs: a name of ``OUTPUTS``.
         num_cameras: all of the same kind.
         num_threads: CPU threads of the model.
+        null_scene: what null models see, a name of ``pictures.SCENES``.
     """
 
     model: str = NULL_MODEL
@@ -47,6 +48,7 @@ class Case:
     outputs: str = 'labels+confidence'
     num_cameras: int = 1
     num_threads: int = 1
+    null_scene: str = 'regions'
 
     def __post_init__(self) -> None:
         if self.outputs not in OUTPUTS:
@@ -65,6 +67,11 @@ class Case:
     def is_null(self) -> bool:
         """Whether the model is the null model."""
         return self.model == NULL_MODEL
+
+    @property
+    def scene(self) -> str:
+        """What the camera sees."""
+        return self.null_scene if self.is_null else 'photograph'
 
     @property
     def size_hw(self) -> tuple[int, int]:

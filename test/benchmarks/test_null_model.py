@@ -25,6 +25,7 @@ from seg_perception.benchmarks.null_model import (
 from seg_perception.benchmarks.pictures import NUM_REGIONS, pictures, regions
 from seg_perception.errors import InferenceError
 from seg_perception.imaging import decode, to_rgb
+from seg_perception.imaging.preprocess import Preprocessor
 from seg_perception.models import DEFAULT_MODEL, load_card, resolve
 from seg_perception.models.output_spec import OutputSpec
 from seg_perception.pipeline import Segmenter
@@ -51,7 +52,7 @@ def test_every_cell_gets_the_nearest_colour():
 def test_the_written_model_sees_regions(tmp_path):
     card = load_card(write_null_model(tmp_path, 21))
     assert card.input.size_hw == INPUT_HW
-    [picture] = pictures((320, 180), 'rgb8', is_photograph=False, num=1)
+    [picture] = pictures((320, 180), 'rgb8', scene='regions', num=1)
     with Segmenter(card, num_threads=1, trust_model_code=True) as segmenter:
         [result] = segmenter.segment([picture])
     found = result.class_fractions(0.02)
@@ -65,6 +66,20 @@ def test_the_written_model_sees_regions(tmp_path):
     bare.close()
 
 
+def test_checkers_have_the_same_borders_for_any_number_of_classes():
+    """To the cell: else more classes would cost more borders."""
+    [picture] = pictures((1280, 720), 'rgb8', scene='checkers', num=1)
+    shares = []
+    for num_classes in (2, 21, 150):
+        network = NullNetwork(spread_colors(num_classes))
+        preprocess = Preprocessor(INPUT_HW, std_C=(255.0,) * 3)
+        [(batch, _, _)] = preprocess([picture])
+        labels = network(batch)[0].argmax(0)
+        inside, right, below = labels[:-1, :-1], labels[:-1, 1:], labels[1:, :-1]
+        shares.append(((inside != right) | (inside != below)).float().mean().item())
+    assert 0.1 < min(shares) <= max(shares) < 1.2 * min(shares)
+
+
 def test_a_model_without_logits_is_refused():
     card = dataclasses.replace(resolve(DEFAULT_MODEL), output=OutputSpec(kind='labels'))
     with pytest.raises(InferenceError, match='expected a model that gives logits, got labels'):
@@ -73,18 +88,18 @@ def test_a_model_without_logits_is_refused():
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'yuv422', 'bayer_rggb8', 'jpeg'])
 def test_pictures_show_the_same_scene_in_every_encoding(encoding):
-    frames = pictures((64, 48), encoding, is_photograph=False, num=2)
+    frames = pictures((64, 48), encoding, scene='regions', num=2)
     images = [to_rgb(decode(f) if encoding == 'jpeg' else f) for f in frames]
     assert [image.shape for image in images] == [(48, 64, 3)] * 2
     assert not np.array_equal(*images)
-    [raw, _] = pictures((64, 48), 'rgb8', is_photograph=False, num=2)
+    [raw, _] = pictures((64, 48), 'rgb8', scene='regions', num=2)
     blurred = [cv2.blur(image, (9, 9)).astype(int) for image in (to_rgb(raw), images[0])]
     assert np.abs(blurred[0] - blurred[1]).mean() < 8
 
 
 def test_photographs_need_no_more_than_scikit_image():
     pytest.importorskip('skimage', reason="scikit-image (extra 'bench') is not installed")
-    [wide, _] = pictures((160, 90), 'rgb8', is_photograph=True, num=2)
+    [wide, _] = pictures((160, 90), 'rgb8', scene='photograph', num=2)
     assert to_rgb(wide).std() > 30
 
 

@@ -349,7 +349,7 @@ class Rig:
                 'rate_hz': rate_hz,
                 'encoding': case.encoding,
                 'sizes_wh': [list(size_wh) for size_wh in sizes_wh or (case.size_wh,)],
-                'is_photograph': not case.is_null,
+                'scene': case.scene,
                 'num': num,
             }
             for i, rate_hz in enumerate(rates_hz)

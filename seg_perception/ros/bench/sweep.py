@@ -186,7 +186,7 @@ class Local:
 
     def modes(self, case: Case) -> tuple[Callable[[int], object], Callable[[int], object]]:
         """One step of the bare forward loop, and one of the Segmenter."""
-        frames = pictures(case.size_wh, case.encoding, is_photograph=not case.is_null)
+        frames = pictures(case.size_wh, case.encoding, scene=case.scene)
         batches = [self.bare.prepare(frame)[0] for frame in frames]
         with_confidence = 'confidence' in OUTPUTS[case.outputs]
 
@@ -211,7 +211,7 @@ def check_parity(
     Raises:
         ParityError: one does not.
     """
-    [image] = pictures(case.size_wh, case.encoding, is_photograph=not case.is_null, num=1)
+    [image] = pictures(case.size_wh, case.encoding, scene=case.scene, num=1)
     batch_B3HW, geometry = local.bare.prepare(image)
     logits_CHW = local.bare.logits(batch_B3HW)[0].float().cpu()
     align_corners = local.bare.card.output.align_corners
@@ -256,7 +256,7 @@ def run_sweep(
 
 def _num_bytes(case: Case) -> tuple[int, ...]:
     """Sizes of the input and of each output."""
-    [image] = pictures(case.size_wh, case.encoding, is_photograph=False, num=1)
+    [image] = pictures(case.size_wh, case.encoding, scene=case.scene, num=1)
     pixels = case.size_wh[0] * case.size_wh[1]
     sizes = {'labels': 1, 'confidence': 1, 'masks': NUM_MASKS, 'overlay': 3}
     return (len(bytes(image.data)), *(sizes[name] * pixels for name in OUTPUTS[case.outputs]))

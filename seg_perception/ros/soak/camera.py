@@ -22,7 +22,7 @@ class SoakCamera(BenchCamera):
 
     def burst(self, topic: str, num: int, width: int, height: int, encoding: str) -> int:
         """Publishes images as fast as it can, whatever else is played; how many."""
-        stream = {'encoding': encoding, 'is_photograph': False, 'num': 2}
+        stream = {'encoding': encoding, 'scene': 'regions', 'num': 2}
         messages = self._load([width, height], stream)
         publisher = self._publisher(topic, encoding == 'jpeg')
         for i in range(num):

@@ -160,7 +160,7 @@ class Stage:
                     'rate_hz': streams[camera.name].rate_hz,
                     'encoding': 'jpeg' if camera.is_compressed else streams[camera.name].encoding,
                     'sizes_wh': [list(streams[camera.name].size_wh)],
-                    'is_photograph': True,
+                    'scene': 'photograph',
                     'num': 2,
                 }
                 for camera in self.cameras
