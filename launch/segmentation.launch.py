@@ -31,6 +31,7 @@ PARAMETERS = {
     'mask_classes': lambda text: [name.strip() for name in text.split(',')],
     'confidence_threshold': float,
     'autostart': lambda text: text == 'true',
+    'exit_on_fault': lambda text: text == 'true',
     'use_sim_time': lambda text: text == 'true',
     '.image_topic': str,
     '.transport': str,
@@ -106,6 +107,11 @@ def generate_launch_description() -> LaunchDescription:
                 'respawn',
                 'Whether the node is started again whenever its process ends; with exit_on_fault '
                 'also where only a new process helps.',
+                choices=BOOLEANS,
+            ),
+            argument(
+                'exit_on_fault',
+                'Whether the process ends where only a new one helps; for respawn.',
                 choices=BOOLEANS,
             ),
             argument('use_sim_time', 'Whether time comes from /clock.', choices=BOOLEANS),

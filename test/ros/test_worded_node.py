@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip('transformers', reason='transformers (extra hf) is not insta
 
 from asked_transformers import clipseg, written
 
+from seg_perception.errors import InferenceError
 from seg_perception.imaging import view_frame
 from seg_perception.ros import qos
 from seg_perception.ros.messages import (
@@ -23,6 +25,9 @@ from seg_perception.ros.messages import (
     make_header,
     stamp_to_ns,
 )
+from seg_perception.ros.model_swap import ModelSwap
+from seg_perception.ros.mount import Transforms
+from seg_perception.ros.params import CameraParameters, Parameters
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
@@ -100,3 +105,27 @@ def test_words_are_classes_and_change_live(spawn, ros, tmp_path):
     labels.clear()
     shown_until(lambda: labels, 'labels')
     assert not view_frame(image_to_frame(labels[-1])).any()
+
+
+def test_words_that_the_model_fails_on_change_nothing(ros, tmp_path):
+    written(clipseg, tmp_path)
+    settings = Parameters(
+        model=f'hf:{tmp_path}',
+        prompts=('cat',),
+        num_threads=1,
+        camera={'camera': CameraParameters()},
+    )
+    cameras = {}
+    swap = ModelSwap(ros.node, cameras, Transforms(ros.node), settings)
+    swap.load(settings)
+    outputs = swap.make_outputs('camera', '/worded/segmentation')
+    cameras['camera'] = SimpleNamespace(outputs=outputs, takes_prompts=False)
+    offered = set(outputs._publishers)
+    swap.segmenter._seen.close()  # what is left of it fails on any words
+    with pytest.raises(InferenceError, match='is closed'):
+        swap.change({'prompts': ('dog',), 'mask_classes': ('*',)})
+    assert set(outputs._publishers) == offered
+    assert not ros.node.count_publishers('/worded/segmentation/masks/dog')
+    assert (swap.settings, swap._wanted, swap._committed) == (settings,) * 3
+    outputs.destroy()
+    swap.close()
