@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from seg_perception.errors import MissingExtraError
 from seg_perception.postprocess import (
     objects_of_owners,
     to_coco_annotations,
@@ -46,6 +47,18 @@ class CocoPicture:
     frame_index: int | None
     size_wh: tuple[int, int]
     annotations: Sequence[Mapping[str, Any]]
+
+
+def require_codec() -> None:
+    """Makes sure that annotations can be made, before hours go by.
+
+    Raises:
+        MissingExtraError: pycocotools is not installed.
+    """
+    try:
+        import pycocotools.mask  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError('pycocotools', 'coco', 'write COCO run lengths') from error
 
 
 def picture_annotations(segmentation: Segmentation) -> list[dict[str, Any]]:
@@ -131,7 +144,8 @@ def _dataset_annotations(pictures: Iterable[CocoPicture]) -> Iterator[dict[str, 
 
 
 def _result(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    names = ('image_id', 'category_id', 'bbox', 'segmentation', 'score')
+    # With a box, pycocotools would take its area for the object's.
+    names = ('image_id', 'category_id', 'segmentation', 'score')
     return {name: annotation[name] for name in names}
 
 

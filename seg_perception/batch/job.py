@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seg_perception.batch.coco import require_codec
 from seg_perception.batch.gathering import write_gathered
 from seg_perception.batch.inputs import Found, Problem
 from seg_perception.batch.manifest import DoneList
@@ -104,6 +105,15 @@ def run_job(
         has_scores=card.output.has_scores,
         has_objects=card.output.gives_objects,
     )
+    if segmenter.takes_prompts:
+        raise ConfigurationError(
+            f'model: expected one that segments by itself, {card.name} segments what prompts '
+            'point at: choose another, see `seg-perception models`'
+        )
+    if segmenter.takes_words and not segmenter.words:
+        raise ConfigurationError(f'words: {card.name} looks for what words name: give --words')
+    if COCO in options.choices:
+        require_codec()
     choose = ClassChoice(segmenter.classes, options.class_names)
     with DoneList(options.folder, facts) as done:
         plan = make_plan(

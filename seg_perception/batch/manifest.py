@@ -78,6 +78,8 @@ class DoneList:
         self._entries: dict[str, _Entry] = {}
         self._owned: set[str] = set()
         path = self.state_dir / _JOURNAL
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f'{folder}: expected a folder for the results, it is a file')
         try:
             self.state_dir.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open('a+b')

@@ -112,8 +112,10 @@ def test_one_process_at_a_time_until_it_is_killed(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OutputError, match='cannot be written'):
+    with pytest.raises(OutputError, match='expected a folder for the results, it is a file'):
         DoneList(tmp_path / 'file', FACTS)
+    with pytest.raises(OutputError, match='cannot be written'):
+        DoneList(tmp_path / 'file/sub', FACTS)
 
 
 def test_an_input_is_told_from_the_one_before(tmp_path):
