@@ -41,6 +41,8 @@ EXTRAS = {
     # onnx and onnxscript export torch networks for onnxruntime
     'onnx': ['onnx>=1.15', 'onnxruntime>=1.17', 'onnxscript>=0.1'],
     'openvino': ['openvino>=2024.4'],
+    # progress and COCO files of seg-perception segment, which works without them
+    'segment': ['pycocotools>=2.0.7', 'tqdm>=4.60'],
     'smp': ['segmentation-models-pytorch>=0.4'],
     'tflite': ['ai-edge-litert>=1.0'],
     # backbones of some models of transformers; needs the torchvision of torch's own build
