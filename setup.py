@@ -48,6 +48,7 @@ EXTRAS = {
     # backbones of some models of transformers; needs the torchvision of torch's own build
     'timm': ['timm>=1.0', 'torchvision>=0.19'],
     'torchvision': ['torchvision>=0.19'],
+    'triton': ['tritonclient[grpc]>=2.40'],
     'train': [
         'kornia>=0.7',
         'matplotlib>=3.7',

@@ -24,6 +24,7 @@ BOOLEANS = ['', 'true', 'false']
 # dot.
 PARAMETERS = {
     'model': str,
+    'fallback_model': str,
     'weights_path': str,
     'device': str,
     'precision': str,
@@ -69,7 +70,12 @@ def generate_launch_description() -> LaunchDescription:
             argument('max_rate_hz', 'Frames per second at most; 0 for as many as possible.'),
             argument(
                 'model',
-                'Catalog name, model card (.yaml) or file (.onnx .tflite .pt2 .safetensors).',
+                'Catalog name, model card (.yaml) or file (.onnx .tflite .pt2 .safetensors), '
+                'triton:HOST:PORT/NAME.',
+            ),
+            argument(
+                'fallback_model',
+                "Model that runs here while the server of a triton: model doesn't answer.",
             ),
             argument('weights_path', "File to take the model's weights from."),
             argument('device', 'auto, cpu, cuda or cuda:<index>.'),
@@ -93,6 +99,7 @@ def generate_launch_description() -> LaunchDescription:
                     'tensorrt',
                     'openvino',
                     'litert',
+                    'triton',
                 ],
             ),
             argument('mask_classes', 'Classes that get a mask topic each, e.g. person,cat.'),

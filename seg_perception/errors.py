@@ -13,7 +13,8 @@
     │   ├── WeightsError            weights are missing, altered, unsafe or do not fit
     │   ├── InferenceError          the loaded model failed on an input
     │   │   ├── DeviceMemoryError   the device has not enough memory for it
-    │   │   └── DeviceLostError     the device failed, for this process at least
+    │   │   ├── DeviceLostError     the device failed, for this process at least
+    │   │   └── ServerError         the model's server gave no answer that is of use
     │   └── ModelLostError          the model cannot be brought back to work
     ├── DeviceError                 the requested compute device or precision is not there
     ├── GeometryError               intrinsics, depth or sizes do not belong together
@@ -83,6 +84,10 @@ class DeviceMemoryError(InferenceError):
 
 class DeviceLostError(InferenceError):
     """The device failed in a way after which this process cannot use it any more."""
+
+
+class ServerError(InferenceError):
+    """The server that runs a model does not answer, not in time, or refuses."""
 
 
 class ModelLostError(ModelError):

@@ -7,6 +7,8 @@ The policy, by what went wrong:
 - *the device failed*: the model is loaded anew and the images are tried once more.
 - *anything else* (an operator that raises, NaN): the images are lost. After ``max_failures`` lost
   in a row the model is loaded anew.
+- *a server that does not answer* (`ServerError`): the images are lost, or a local model stands in
+  (`seg_perception.fallback`); the next images try the server again.
 - *a call that does not return*: who watches says so (`ResilientSegmenter.abandon`); the model is
   loaded anew beside the one that hangs, whose memory stays taken.
 
@@ -30,6 +32,7 @@ from seg_perception.errors import (
     InferenceError,
     InputError,
     ModelLostError,
+    ServerError,
 )
 from seg_perception.models import ModelCard
 from seg_perception.pipeline import Image
@@ -61,6 +64,15 @@ class LoadedModel(Protocol):
 
     def description(self) -> Mapping[str, str]:
         """What runs where and how, for people."""
+        ...
+
+    def condition(self) -> Mapping[str, str]:
+        """Who makes labels now and how it is, for people: ``labels_from`` and what else."""
+        ...
+
+    @property
+    def concern(self) -> str:
+        """What is wrong although labels are made; '' for nothing."""
         ...
 
     def segment(
@@ -213,6 +225,15 @@ class ResilientSegmenter:
         """What runs where and how, for people; the last that is known while it is loaded anew."""
         return {**self._description, 'model_reloads': str(self._num_reloads)}
 
+    def condition(self) -> Mapping[str, str]:
+        """Who makes labels now and how it is, for people."""
+        return self._seen.condition()
+
+    @property
+    def concern(self) -> str:
+        """What is wrong although labels are made; '' for nothing."""
+        return self._seen.concern
+
     def segment(self, images: Sequence[Image], **options: Any) -> list[Segmentation]:
         """As `Segmenter.segment`; brings the model back to work where that can be done.
 
@@ -278,8 +299,8 @@ class ResilientSegmenter:
         model = self._working_model(generation)
         try:
             results = self._try(model, images, options)
-        except (InputError, ConfigurationError):
-            raise
+        except (InputError, ConfigurationError, ServerError):
+            raise  # nothing that loading the model anew could mend
         except DeviceLostError as error:
             self._discard(model, str(error), generation)
             results = self._working_model(generation).segment(images, **options)

@@ -266,6 +266,7 @@ class Segmentation:
         camera: the frame's, unchanged.
         objects: as the model tells them apart; None where it does not or they were not asked
             for (``postprocess.find_objects`` then finds connected regions).
+        model: who says so: the model's name, or its address at a server.
     """
 
     labels_YX: Labels
@@ -276,6 +277,7 @@ class Segmentation:
     frame_id: str = ''
     camera: str = ''
     objects: Objects | None = None
+    model: str = ''
 
     def mask(self, *names: str, out: U8 | None = None) -> U8:
         """Where any of the named classes is: 255 there, 0 elsewhere, shape (Y, X).

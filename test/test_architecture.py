@@ -37,13 +37,14 @@ MAY_IMPORT = {
     'postprocess': PIXELS | {'models'},
     'pipeline': PIXELS | {'models', 'backends', 'postprocess'},
     'recovery': RUNNING,
+    'fallback': RUNNING | {'recovery'},
     'navigation': PIXELS | {'models', 'postprocess'},
     'batch': RUNNING | {'progress'},
     'recordings': RUNNING | {'batch', 'progress'},
     'training': RUNNING | {'progress'},
     'zoo': RUNNING | {'progress'},
     'benchmarks': RUNNING,
-    'ros': RUNNING | {'navigation', 'benchmarks', 'recovery'},
+    'ros': RUNNING | {'navigation', 'benchmarks', 'recovery', 'fallback'},
     'cli': RUNNING
     | {'navigation', 'training', 'zoo', 'benchmarks', 'batch', 'recordings', 'progress', 'ros'},
 }
@@ -76,6 +77,7 @@ OPTIONAL_MODULES = (
     'tqdm',
     'transformers',
     'triton',
+    'tritonclient',
 )
 VAGUE_NAMES = {'utils', 'util', 'helpers', 'helper', 'common', 'manager', 'misc'}
 

@@ -19,6 +19,7 @@ from seg_perception.backends.protocol import (
     Switch,
 )
 from seg_perception.backends.selection import load_quickest
+from seg_perception.errors import ConfigurationError
 from seg_perception.models.card import ModelCard
 from seg_perception.models.weights import Progress, fetch_weights
 
@@ -67,11 +68,20 @@ def load_backend(
     """
     options = options or RunOptions()
     # what is not there is told before any download
-    select_device(options.device)
+    if not card.weights.is_served:
+        select_device(options.device)
     engine = None if options.engine == 'auto' else select_engine(card, options)
-    verified = fetch_weights(
-        card.weights, card.base_dir, cache_dir, weights_path=weights_path, progress=progress
-    )
+    if card.weights.is_served:
+        if weights_path is not None:
+            raise ConfigurationError(
+                f'{card.name}: weights_path: expected none, because the weights are at the server '
+                f'({card.weights.uri}), got {weights_path}'
+            )
+        verified = Path()
+    else:
+        verified = fetch_weights(
+            card.weights, card.base_dir, cache_dir, weights_path=weights_path, progress=progress
+        )
     cache = EngineCache(cache_dir)
     if engine is None:
         return load_quickest(card, verified, options, cache)

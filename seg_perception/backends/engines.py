@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from seg_perception.backends import litert, onnx_runtime, openvino_runtime, torch_eager
+from seg_perception.backends import litert, onnx_runtime, openvino_runtime, served, torch_eager
 from seg_perception.backends.engine_cache import EngineCache
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.prompted import PromptedBackend
@@ -199,6 +199,15 @@ ENGINES: Mapping[str, Engine] = {
             ),
         ),
         Engine(
+            'triton',
+            'a model server: Triton or another that speaks KServe v2 over gRPC',
+            served.load,
+            files=frozenset({'triton'}),
+            require=partial(
+                require_library, 'tritonclient', 'tritonclient', 'triton', 'ask a model server'
+            ),
+        ),
+        Engine(
             'litert',
             'LiteRT, formerly TensorFlow Lite; CPU only',
             litert.load,
@@ -215,7 +224,7 @@ ENGINES: Mapping[str, Engine] = {
 }
 """Engine by name."""
 
-_NATIVE = {'onnx': 'onnxruntime', 'tflite': 'litert'}
+_NATIVE = {'onnx': 'onnxruntime', 'tflite': 'litert', 'triton': 'triton'}
 
 
 def native_engine(weights_format: str) -> Engine:

@@ -27,6 +27,7 @@ EngineName = Literal[
     'tensorrt',
     'openvino',
     'litert',
+    'triton',
 ]
 Switch = Literal['auto', 'on', 'off']
 
@@ -55,6 +56,7 @@ class RunOptions:
         channels_last: memory layout of torch networks; ``auto`` is on.
         num_threads: CPU threads of one inference; 0 leaves the library's default. For torch
             this is a setting of the whole process.
+        server_timeout_s: how long the server of a model that one runs may take for an answer.
         trust_model_code: allow formats that can execute code when loaded (``.pt2``).
 
     Raises:
@@ -66,6 +68,7 @@ class RunOptions:
     engine: EngineName = 'native'
     channels_last: Switch = 'auto'
     num_threads: int = 0
+    server_timeout_s: float = 1.0
     trust_model_code: bool = False
 
     def __post_init__(self) -> None:
@@ -82,6 +85,10 @@ class RunOptions:
         if not 0 <= self.num_threads <= 1024:
             raise ConfigurationError(
                 f'num_threads: expected 0 (the default) to 1024, got {self.num_threads}'
+            )
+        if not 0.001 <= self.server_timeout_s <= 3600.0:
+            raise ConfigurationError(
+                f'server_timeout_s: expected 0.001 to 3600 seconds, got {self.server_timeout_s}'
             )
 
 

@@ -14,6 +14,7 @@ _EPILOG = """\
 examples:
   seg-perception export runs/floor -o models/floor
   seg-perception export runs/floor -o models/floor_onnx --format onnx
+  seg-perception export runs/floor -o served/floor --format triton
   seg-perception export runs/floor -o models/floor_int8 --format onnx --int8 --images photos
 
 The folder is a model: ros2 run seg_perception segmentation_node --ros-args -p model:=models/floor
@@ -38,9 +39,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         '--format',
         default='safetensors',
-        choices=['safetensors', 'pt2', 'onnx'],
+        choices=['safetensors', 'pt2', 'onnx', 'triton'],
         help='safetensors: tensors only, runs on torch; pt2: torch.export, the node then wants '
-        'trust_model_code; onnx: any batch and size, runs on onnxruntime',
+        'trust_model_code; onnx: any batch and size, runs on onnxruntime; triton: the same as an '
+        'entry of a model repository, for robots that share a GPU server',
     )
     parser.add_argument('--weights', type=Path, help="a local copy of the model's weights")
     parser.add_argument(

@@ -8,7 +8,8 @@
     architecture_options: {output_stride: 16}    # optional, passed to nets.build
     weights:
       uri: voc21.safetensors                     # path (from this file), package://…, https://…,
-                                                 #   hf://org/name@revision/file
+                                                 #   hf://org/name@revision/file, or
+                                                 #   triton://host:port/name@version
       sha256: 9f86d081…                          # 64 hex digits; required for https unless
       sha256_prefix: 9f86d081                    #   the publisher gives only its first digits
       size_bytes: 4212345                        # optional
@@ -65,6 +66,7 @@ WeightsFormat = Literal[
     'transformers',
     'torchvision',
     'smp',
+    'triton',
 ]
 
 FORMAT_BY_SUFFIX: Mapping[str, WeightsFormat] = MappingProxyType(
@@ -84,6 +86,8 @@ STATE_DICT_FORMATS = frozenset({'safetensors', 'torch', 'torchvision'})
 MAX_CLASSES = 65535
 """Ids are uint16 and 65535 is kept for unlabelled pixels."""
 
+_SCHEMES = ('https', 'package', 'hf', 'triton')
+_ADDRESSES = 'a path, package://, https://, hf:// or triton:// address'
 _MAX_CARD_BYTES = 4 * 1024 * 1024
 _NAME = re.compile(r'[a-z0-9][a-z0-9_.+-]{0,99}')
 _HEX = re.compile(r'[0-9a-f]+')
@@ -94,8 +98,9 @@ class WeightsSource:
     """Where the weights are and how to know that they are the right ones.
 
     Attributes:
-        uri: an absolute path, a path relative to the card, ``package://seg_perception/…`` or
-            ``https://…``, or ``hf://ORG/NAME@REVISION/FILE`` of the Hugging Face hub.
+        uri: an absolute path, a path relative to the card, ``package://seg_perception/…``,
+            ``https://…``, ``hf://ORG/NAME@REVISION/FILE`` of the Hugging Face hub, or
+            ``triton://HOST:PORT/NAME@VERSION``, a model that a server runs.
         sha256: the file's SHA-256 as 64 lower-case hex digits, '' where unknown.
         sha256_prefix: its first digits (8 or more) where the publisher states only those.
         size_bytes: the file's exact size, None where unknown.
@@ -118,11 +123,18 @@ class WeightsSource:
     def __post_init__(self) -> None:
         where = 'weights'
         if not self.uri:
-            fail(f'{where}.uri', 'a path, package://, https:// or hf:// address', self.uri)
+            fail(f'{where}.uri', _ADDRESSES, self.uri)
         scheme, separator, _ = self.uri.partition('://')
-        if separator and scheme not in ('https', 'package', 'hf'):
+        if separator and scheme not in _SCHEMES:
             remedy = 'use https://' if scheme == 'http' else 'use one of these'
-            fail(f'{where}.uri', 'a path, package://, https:// or hf:// address', self.uri, remedy)
+            fail(f'{where}.uri', _ADDRESSES, self.uri, remedy)
+        is_served = bool(separator) and scheme == 'triton'
+        if is_served and not self.format:
+            object.__setattr__(self, 'format', 'triton')
+        if is_served != (self.format == 'triton'):
+            fail(
+                f'{where}.format', 'triton for triton:// addresses and for no others', self.format
+            )
         object.__setattr__(self, 'sha256', self.sha256.lower())
         object.__setattr__(self, 'sha256_prefix', self.sha256_prefix.lower())
         if self.sha256 and (len(self.sha256) != 64 or not _HEX.fullmatch(self.sha256)):
@@ -157,6 +169,11 @@ class WeightsSource:
     def is_remote(self) -> bool:
         """Whether the file has to be downloaded."""
         return self.uri.startswith('https://')
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a server has the weights and runs them."""
+        return self.format == 'triton'
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +248,11 @@ class ModelCard:
             'gives': f'{self.output.kind}{task} of {len(self.classes)} classes',
             'input': str(self.input),
         }
+
+    @property
+    def label_source(self) -> str:
+        """What labels are said to be from: the model's name, or its address at a server."""
+        return self.weights.uri.replace('://', ':') if self.weights.is_served else self.name
 
     @property
     def base_dir(self) -> Path:

@@ -46,20 +46,32 @@ def card_text(card: ModelCard) -> str:
     )
 
 
-def write_card(card: ModelCard, weights_path: Path, weights_format: WeightsFormat) -> ModelCard:
-    """Writes ``card.yaml`` beside a weights file, with its hash and size, and reads it back.
+def write_card(
+    card: ModelCard,
+    weights_path: Path,
+    weights_format: WeightsFormat,
+    folder: Path | None = None,
+) -> ModelCard:
+    """Writes ``card.yaml`` for a weights file, with its hash and size, and reads it back.
+
+    Args:
+        card: what it says else.
+        weights_path: the file.
+        weights_format: its format.
+        folder: where the card goes, the file's own or one above it; its own where None.
 
     Raises:
         WeightsError: it cannot be written.
         ModelCardError: the card contradicts the format.
     """
+    folder = folder or weights_path.parent
     weights = WeightsSource(
-        uri=weights_path.name,
+        uri=weights_path.relative_to(folder).as_posix(),
         sha256=sha256_of(weights_path),
         size_bytes=weights_path.stat().st_size,
         format=weights_format,
     )
-    path = weights_path.parent / CARD_FILE
+    path = folder / CARD_FILE
     write_whole(path, card_text(dataclasses.replace(card, weights=weights)).encode('utf-8'))
     return load_card(path)
 

@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from seg_perception.errors import MissingExtraError, WeightsError
@@ -61,22 +61,29 @@ class GraphFacts:
         parts += [] if self.kind else ['whether it gives logits or probabilities']
         return ', '.join(parts)
 
-    def template(self, path: Path, weights_format: str) -> str:
-        """YAML text of a card with ``???`` for what is not known."""
+    def template(self, title: str, uri: str, weights_format: str) -> str:
+        """YAML text of a card with ``???`` for what is not known.
+
+        Args:
+            title: what the model is called, in any letters.
+            uri: for the card's ``weights``.
+            weights_format: likewise.
+        """
         size = list(self.input_hw) if self.input_hw else _UNKNOWN
         names = list(self.class_names) or [
             f'class_{i}' for i in range(min(self.num_classes or 0, 1000))
         ]
         quoted = json.dumps(names, ensure_ascii=False) if names else _UNKNOWN
-        name = re.sub(r'[^a-z0-9_.+-]', '_', path.stem.lower()).lstrip('_.+-') or 'my_model'
+        name = re.sub(r'[^a-z0-9_.+-]', '_', title.lower()).lstrip('_.+-') or 'my_model'
         lines = [f'name: {name}', f'summary: {_UNKNOWN}']
-        is_said = FORMAT_BY_SUFFIX[path.suffix.lower()] == weights_format
+        suffix = PurePosixPath(uri).suffix.lower()
+        is_said = weights_format in ('triton', FORMAT_BY_SUFFIX.get(suffix))
         format_lines = [] if is_said else [f'  format: {weights_format}']
         if weights_format in ('safetensors', 'torch'):
             lines.append(f'architecture: {_UNKNOWN}')
         lines += [
             'weights:',
-            f'  uri: {json.dumps(path.name)}',
+            f'  uri: {json.dumps(uri)}',
             *format_lines,
             'input:',
             f'  size_hw: {size}',

@@ -74,6 +74,7 @@ class PendingSegmentations:
                 frame_id=frame.frame_id,
                 camera=frame.camera,
                 objects=made[i][2],
+                model=self._card.label_source,
             )
             for i, frame in enumerate(self._frames)
         ]

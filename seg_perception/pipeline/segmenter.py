@@ -218,6 +218,15 @@ class Segmenter:
         """What the model is understood to be, and what runs it where and how, for people."""
         return {**self.card.about(), **self._backend.description()}
 
+    def condition(self) -> Mapping[str, str]:
+        """Who makes labels now, for people."""
+        return {'labels_from': self.card.label_source}
+
+    @property
+    def concern(self) -> str:
+        """What is wrong although labels are made; '' for nothing."""
+        return ''
+
     def input_hw(self, source_hw: tuple[int, int]) -> tuple[int, int]:
         """Size of the model's input for images of a size."""
         return self._preprocessor.plan(source_hw).input_hw

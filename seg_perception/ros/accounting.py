@@ -38,6 +38,8 @@ class DropReason(str, enum.Enum):
     """Its encoding or format is not one the node can decode."""
     MODEL_ERROR = 'model_error'
     """The model failed on it."""
+    SERVER = 'server'
+    """The model's server did not answer, or not within ``server_timeout_s``."""
 
 
 _BEFORE_THE_MODEL = frozenset(

@@ -127,6 +127,7 @@ class Camera:
             listening_s=listening_s,
             off_state=State.IDLE if off_state is State.ACTIVE else off_state,
             node_failure=node_failure,
+            labels_from=self.outputs.labels_from,
             depth=self.depth.snapshot() if self.depth is not None else None,
             prompts=self.prompts.snapshot() if self.takes_prompts else None,
         )

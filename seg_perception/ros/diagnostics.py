@@ -74,6 +74,7 @@ def heartbeat_status(name: str, report: CameraReport, health: Health) -> Diagnos
         'last_stamp_ns': report.account.last_stamp_ns,
         'since_publish_s': _or_nan(report.account.since_publish_s),
         'rate_hz': report.account.rate_hz,
+        'labels_from': report.labels_from,
     }
     return make_status(name, level, health.message, values, report.topic)
 

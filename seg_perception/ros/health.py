@@ -66,6 +66,7 @@ class CameraReport:
         listening_s: seconds since the node subscribed to it; None where it is not subscribed.
         off_state: why it is not subscribed.
         node_failure: why the node cannot serve any camera; empty where it can.
+        labels_from: the model that made its last labels.
         depth: its depth images; None where it has none.
         prompts: what it is asked for; None where the model does not take prompts.
     """
@@ -76,6 +77,7 @@ class CameraReport:
     listening_s: float | None = None
     off_state: State = State.IDLE
     node_failure: str = ''
+    labels_from: str = ''
     depth: DepthSnapshot | None = None
     prompts: PromptSnapshot | None = None
 
@@ -136,6 +138,14 @@ def _findings(
         # Every failure is an error; that nothing at all comes through is another state.
         state = State.FAILING if lost_s > 1.0 else State.ACTIVE
         yield Health(Level.ERROR, state, f'the model failed on {num_failed} frames')
+    if DropReason.SERVER in recent:
+        num_lost = account.dropped[DropReason.SERVER]
+        is_gone = lost_s > 1.0
+        yield Health(
+            Level.ERROR if is_gone else Level.WARN,
+            State.FAILING if is_gone else State.ACTIVE,
+            f"the model's server has not answered in time on {num_lost} frames",
+        )
     if unusable := [f'{account.dropped[r]} {r.value}' for r in _UNUSABLE if r in recent]:
         level, state = (Level.ERROR, State.UNUSABLE) if is_lost else (Level.WARN, State.ACTIVE)
         yield Health(level, state, f'unusable frames: {", ".join(unusable)}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -9,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from seg_perception.errors import InferenceError
+from seg_perception.errors import ConfigurationError, InferenceError, ServerError
+from seg_perception.fallback import SegmenterWithFallback, check_fallback
 from seg_perception.models import ModelCard, resolve
+from seg_perception.models.model_server import SCHEME
 from seg_perception.pipeline import Segmenter
 from seg_perception.postprocess import draw_overlay
-from seg_perception.recovery import ResilientSegmenter
+from seg_perception.recovery import LoadedModel, ResilientSegmenter
 from seg_perception.ros.params import Parameters
 
 
 def model_options(parameters: Parameters) -> dict[str, Any]:
-    """What a model is loaded with; where any of it differs, it has to be loaded anew."""
+    """What a model is loaded with, for `Segmenter`."""
     return {
         'model': parameters.model,
         'weights_path': parameters.weights_path or None,
@@ -28,7 +31,30 @@ def model_options(parameters: Parameters) -> dict[str, Any]:
         'channels_last': parameters.channels_last,
         'engine': parameters.engine,
         'num_threads': parameters.num_threads,
+        'server_timeout_s': parameters.server_timeout_s,
     }
+
+
+def loading_facts(parameters: Parameters) -> dict[str, Any]:
+    """What decides which model, or models, are loaded: where it differs, one has to be loaded."""
+    return {**model_options(parameters), 'fallback_model': parameters.fallback_model}
+
+
+def card_of(parameters: Parameters) -> ModelCard:
+    """The card of the model that the parameters name.
+
+    Of a model whose server does not answer it is that of the one that stands in for it: its
+    classes are to be the same.
+
+    Raises:
+        SegPerceptionError: see ``models.resolve``.
+    """
+    try:
+        return resolve(parameters.model)
+    except ServerError:
+        if not parameters.fallback_model:
+            raise
+        return resolve(parameters.fallback_model)
 
 
 def load_model(
@@ -49,13 +75,45 @@ def load_model(
         SegPerceptionError: see `Segmenter` and `Segmenter.warm_up`.
     """
     return ResilientSegmenter(
-        lambda: _load(parameters, card, check),
+        lambda: _load(parameters, card, check, report),
         max_failures=parameters.max_model_failures,
         report=report,
     )
 
 
-def _load(parameters: Parameters, card: ModelCard, check: Callable[[], None]) -> Segmenter:
+def _load(
+    parameters: Parameters,
+    card: ModelCard,
+    check: Callable[[], None],
+    report: Callable[[str], None],
+) -> LoadedModel:
+    if not parameters.fallback_model:
+        return _load_one(parameters, card, check)
+    fallback_card = resolve(parameters.fallback_model)
+    is_address = parameters.model.startswith(f'{SCHEME}:')  # whose server may be gone
+    if not (is_address or card.weights.is_served):
+        raise ConfigurationError(
+            f"fallback_model: expected '' because {parameters.model} runs here, got "
+            f'{parameters.fallback_model}; it stands in for models of servers (triton:…)'
+        )
+    check_fallback(card, fallback_card)
+    alone = dataclasses.replace(
+        parameters,
+        weights_path='',
+        engine='native',
+        precision='auto',
+        input_size_wh=(0, 0),
+        fallback_model='',
+    )
+    fallback = _load_one(alone, fallback_card, check)
+    return SegmenterWithFallback(
+        lambda: _load_one(parameters, resolve(parameters.model), lambda: None),
+        fallback,
+        report=report,
+    )
+
+
+def _load_one(parameters: Parameters, card: ModelCard, check: Callable[[], None]) -> Segmenter:
     segmenter = Segmenter(
         **{**model_options(parameters), 'model': card},
         confidence_threshold=parameters.confidence_threshold,
@@ -132,7 +190,7 @@ class ModelLoad(threading.Thread):
     def run(self) -> None:
         """Loads the model."""
         try:
-            self.card = resolve(self.parameters.model)
+            self.card = card_of(self.parameters)
             self.is_resolved.set()
             with self._turn:
                 if not self._is_cancelled:

@@ -20,14 +20,14 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seg_perception.errors import ConfigurationError
-from seg_perception.models import ModelCard, resolve
+from seg_perception.models import ModelCard
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.log import explain
 from seg_perception.ros.memory import return_freed_memory
 from seg_perception.ros.model_fit import check_fits, model_classes, output_table_of
-from seg_perception.ros.model_loading import ModelLoad, load_model, model_options
+from seg_perception.ros.model_loading import ModelLoad, card_of, load_model, loading_facts
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.options import rows
 from seg_perception.ros.outputs import CameraOutputs
@@ -99,7 +99,7 @@ class ModelSwap:
         """
         self.settings = self._wanted = self._committed = settings
         self.failure = self._outcome = ''
-        card = resolve(settings.model)
+        card = card_of(settings)
         check_fits(card, settings)
         with self._loading_alone():
             self.segmenter = self._next = load_model(settings, card, self._report)
@@ -113,7 +113,8 @@ class ModelSwap:
         assert self.segmenter is not None
         card = self.segmenter.card
         table = output_table_of(card, self.settings, camera)
-        return CameraOutputs(self._node, namespace, self.segmenter.classes, table)
+        labels_from = self.segmenter.condition()['labels_from']
+        return CameraOutputs(self._node, namespace, self.segmenter.classes, table, labels_from)
 
     def offer_prompts(self) -> None:
         """Listens to prompts where the model that runs takes them, else not."""
@@ -207,9 +208,9 @@ class ModelSwap:
         Raises:
             SegPerceptionError: that model cannot be found.
         """
-        if model_options(wanted) == model_options(self._committed):
+        if loading_facts(wanted) == loading_facts(self._committed):
             return None
-        if self._load is not None and model_options(wanted) == model_options(
+        if self._load is not None and loading_facts(wanted) == loading_facts(
             self._load.parameters
         ):
             return self._load

@@ -18,7 +18,12 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
-from seg_perception.errors import ConfigurationError, ModelLostError, SegPerceptionError
+from seg_perception.errors import (
+    ConfigurationError,
+    ModelLostError,
+    SegPerceptionError,
+    ServerError,
+)
 from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.clock import ClockWatch
@@ -60,6 +65,7 @@ class SegmentationNode(LifecycleNode):
         self._worker: SegmentationWorker | None = None
         self._is_enabled = True
         self._failure = ''
+        self._is_without_server = False
         self._log = ThrottledLog(self.get_logger())
         self._clock_watch = ClockWatch()
         self._intake = Intake(self.context, self._look_around, LISTEN_PERIOD_S, self._log)
@@ -93,6 +99,7 @@ class SegmentationNode(LifecycleNode):
             self._configure()
         except Exception as error:
             self._failure = self._report('cannot configure', error)
+            self._is_without_server = isinstance(error, ServerError)
             self._release()
             return TransitionCallbackReturn.FAILURE
         self._failure = ''
@@ -261,6 +268,8 @@ class SegmentationNode(LifecycleNode):
         self.destroy_timer(self._autostart_timer)
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+        elif self._is_without_server and self._swap.settings.restart_delay_s:
+            self._supervisor.restart_in(self._swap.settings.restart_delay_s)
 
     # Parameters
 
@@ -324,8 +333,12 @@ class SegmentationNode(LifecycleNode):
             failure = failure or 'a thread ended: restart the node'
         state = State.ACTIVE if self._is_enabled else State.DISABLED
         segmenter, step = self._swap.segmenter, self._load.step
-        about = segmenter.description() if segmenter is not None else {}
+        about = (
+            {**segmenter.description(), **segmenter.condition()} if segmenter is not None else {}
+        )
         concerns = [(Level.WARN, self._swap.failure)] if self._swap.failure else []
+        if segmenter is not None and segmenter.concern:
+            concerns.append((Level.WARN, segmenter.concern))
         if step != LoadStep():
             concerns.append((Level.WARN, f'less is done to keep latency_budget_ms: {step}'))
         return NodeReport(

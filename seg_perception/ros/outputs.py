@@ -79,10 +79,16 @@ class CameraOutputs:
         namespace: where the topics live, e.g. ``/front/segmentation``.
         classes: the model's classes, published once on the latched ``label_info``.
         outputs: what to publish of each frame, from `output_table`.
+        labels_from: the model that makes the labels, until a frame says another one.
     """
 
     def __init__(
-        self, node: Node, namespace: str, classes: ClassTable, outputs: Sequence[Output]
+        self,
+        node: Node,
+        namespace: str,
+        classes: ClassTable,
+        outputs: Sequence[Output],
+        labels_from: str = '',
     ) -> None:
         from vision_msgs.msg import LabelInfo
 
@@ -94,6 +100,7 @@ class CameraOutputs:
         )
         self._label_info_lock = threading.Lock()
         self._label_info_stamp_ns = 0
+        self._labels_from = labels_from
         self._threshold = 0.0
         self._last_stamp_ns = 0
         self._publishers: dict[tuple[str, Any], Publisher] = {}
@@ -151,6 +158,11 @@ class CameraOutputs:
                 del self._publishers[key]
                 self._node.destroy_publisher(publisher)
 
+    @property
+    def labels_from(self) -> str:
+        """The model that made the last labels, or is to make the first."""
+        return self._labels_from
+
     def wanted(self) -> frozenset[str]:
         """The topics somebody listens to now."""
         return frozenset(
@@ -190,10 +202,14 @@ class CameraOutputs:
             How many messages went out, and what went wrong by topic.
         """
         stamp_ns = self._last_stamp_ns = result.segmentation.stamp_ns
-        is_new = result.segmentation.classes != self._classes
-        if is_new:  # the names of other prompts than before
+        is_new = (
+            result.segmentation.classes != self._classes  # the names of other prompts than before
+            or result.segmentation.model != self._labels_from
+        )
+        if is_new:
             with self._label_info_lock:
                 self._classes = result.segmentation.classes
+                self._labels_from = result.segmentation.model
         if is_new or stamp_ns < self._label_info_stamp_ns:
             # The class table holds for what is stamped as it or later; so shall it be.
             self.publish_label_info(self._threshold, stamp_ns)
@@ -214,11 +230,12 @@ class CameraOutputs:
     def publish_label_info(self, threshold: float, stamp_ns: int) -> None:
         """Publishes the class table for those who are there and those who come later.
 
-        It holds for labels of this stamp or later ones, up to that of the next table.
+        It holds for labels of this stamp or later ones, up to that of the next table. Its
+        ``frame_id`` is the name of the model that makes them.
         """
         with self._label_info_lock:
             self._threshold, self._label_info_stamp_ns = threshold, stamp_ns
-            message = write_label_info(self._classes, threshold, stamp_ns, '')
+            message = write_label_info(self._classes, threshold, stamp_ns, self._labels_from)
             publish_serialized(self._label_info, message)
 
     def destroy(self) -> None:

@@ -89,8 +89,9 @@ class Parameters:
     )
     model: str = option(
         DEFAULT_MODEL,
-        'Catalog name; hf:, torchvision: or smp: and a name or folder; or path of a model card '
-        '(.yaml) or model file (.onnx, .tflite, .pt2, .safetensors, .torchscript).',
+        'Catalog name; hf:, torchvision: or smp: and a name or folder; triton:HOST:PORT/NAME; or '
+        'path of a model card (.yaml) or model file (.onnx, .tflite, .pt2, .safetensors, '
+        '.torchscript).',
         is_swapped=True,
     )
     prompts: tuple[str, ...] = option(
@@ -281,6 +282,20 @@ class Parameters:
         minimum=0.0,
         maximum=3600.0,
         is_live=True,
+    )
+    server_timeout_s: float = option(
+        1.0,
+        'How long the server of a model that one runs (triton:) may take for an answer, seconds; '
+        'less than model_timeout_s.',
+        minimum=0.001,
+        maximum=3600.0,
+        is_swapped=True,
+    )
+    fallback_model: str = option(
+        '',
+        "Model of the same classes that runs here while the server of a triton: model doesn't "
+        'answer, see docs/gpu_server.md; empty to drop those images.',
+        is_swapped=True,
     )
     max_model_failures: int = option(
         10,

@@ -52,6 +52,7 @@ def load(node: Node) -> Parameters:
     parameters = dataclasses.replace(parameters, camera=groups)
     _check_sizes(parameters)
     _check_thresholds(parameters)
+    _check_timeouts(parameters)
     return parameters
 
 
@@ -89,6 +90,7 @@ def changed(parameters: Parameters, changes: Mapping[str, Any], *, is_loaded: bo
     _check_cameras(parameters.cameras)
     _check_sizes(parameters)
     _check_thresholds(parameters)
+    _check_timeouts(parameters)
     return parameters
 
 
@@ -107,6 +109,15 @@ def _check_sizes(parameters: Parameters) -> None:
                 f'parameter {name}: expected [width, height], both 0 or both positive, got '
                 f'{list(size_wh)}'
             )
+
+
+def _check_timeouts(parameters: Parameters) -> None:
+    if 0.0 < parameters.model_timeout_s <= parameters.server_timeout_s:
+        raise ConfigurationError(
+            f'parameter server_timeout_s: expected less than model_timeout_s '
+            f'({parameters.model_timeout_s:g}), else a slow server is taken for a model that '
+            f'hangs, got {parameters.server_timeout_s:g}'
+        )
 
 
 def _check_thresholds(parameters: Parameters) -> None:

@@ -119,9 +119,10 @@ class Supervisor:
             raise SystemExit(FAULT_EXIT_CODE)
         self._node.trigger_deactivate()
         if settings.autostart and settings.restart_delay_s and not error.needs_new_process:
-            self._restart_in(max(delay_s, settings.restart_delay_s))
+            self.restart_in(max(delay_s, settings.restart_delay_s))
 
-    def _restart_in(self, delay_s: float) -> None:
+    def restart_in(self, delay_s: float) -> None:
+        """Has the node configured and activated after a while, and again until that succeeds."""
         self._restart_delay_s = min(delay_s, _MAX_RESTART_DELAY_S)
         self._restart_timer = self._node.create_timer(
             self._restart_delay_s, self._restart, clock=self._clock
@@ -142,4 +143,4 @@ class Supervisor:
                     self._node.trigger_cleanup()
         except rclpy_implementation.RCLError:
             return  # somebody else has taken the node to another state: it is theirs
-        self._restart_in(2.0 * delay_s)
+        self.restart_in(2.0 * delay_s)

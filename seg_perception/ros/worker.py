@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from seg_perception.errors import GeometryError, InputError, ModelLostError
+from seg_perception.errors import GeometryError, InputError, ModelLostError, ServerError
 from seg_perception.imaging import decode
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.accounting import DropReason
@@ -260,7 +260,8 @@ class SegmentationWorker(threading.Thread):
             )
         except Exception as error:
             failure = error
-        goes_on = failure is not None and len(tasks) > 1
+        # A server that did not answer is not asked again for each of them.
+        goes_on = failure is not None and len(tasks) > 1 and not isinstance(failure, ServerError)
         with self._lock:
             is_abandoned = self._abandoned.is_set()
             self._with_model = () if is_abandoned else tasks if goes_on else later
@@ -274,7 +275,8 @@ class SegmentationWorker(threading.Thread):
                 self._segment([task], parameters, tasks[i + 1 :])
             return
         if failure is not None:
-            self._fail(tasks[0].camera, tasks[0].job, failure)
+            for task in tasks:
+                self._fail(task.camera, task.job, failure)
             return
         if self._publishing is not None:
             self._publishing.result()
@@ -324,7 +326,9 @@ class SegmentationWorker(threading.Thread):
             _answer(job, str(error), is_success=False)
             return
         self._report(camera.name, error)
-        self._drop(camera, job, DropReason.MODEL_ERROR, str(error))
+        is_server = isinstance(error, ServerError)
+        reason = DropReason.SERVER if is_server else DropReason.MODEL_ERROR
+        self._drop(camera, job, reason, str(error))
 
     def _report(self, subject: str, error: Exception) -> None:
         self._log.error(subject, explain(error))

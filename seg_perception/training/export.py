@@ -31,8 +31,9 @@ from seg_perception.models.weights import fetch_weights
 from seg_perception.structures import U8
 from seg_perception.training.checkpoint import save_tensors
 from seg_perception.training.quantisation import network_inputs, quantise_onnx
+from seg_perception.training.serving import write_entry
 
-ExportFormat = Literal['safetensors', 'pt2', 'onnx']
+ExportFormat = Literal['safetensors', 'pt2', 'onnx', 'triton']
 
 MAX_RELATIVE_DIFFERENCE = 1e-3
 """Largest difference of a logit, as a share of the largest logit, that counts as equal."""
@@ -90,7 +91,8 @@ def export(
         model: a run's folder, catalog name, card or model file, of torch weights.
         out_dir: must not exist, or be empty.
         export_format: ``safetensors`` (tensors only), ``pt2`` (torch.export; loading one can run
-            code, so the node wants ``trust_model_code``) or ``onnx`` (batch and size open).
+            code, so the node wants ``trust_model_code``), ``onnx`` (batch and size open) or
+            ``triton`` (the same as an entry of a model repository, see `serving`).
         weights_path: a local copy of the weights.
         quantised_for: where there are any, RGB images (Y, X, 3) that an ``onnx`` export is
             quantised to int8 for; the network's labels on them are compared then.
@@ -104,8 +106,8 @@ def export(
         raise ConfigurationError(
             f'--format: expected one of {", ".join(_WRITERS)}, got {export_format!r}'
         )
-    if quantised_for and export_format != 'onnx':
-        raise ConfigurationError(f'--int8: expected --format onnx, got {export_format}')
+    if quantised_for and export_format not in ('onnx', 'triton'):
+        raise ConfigurationError(f'--int8: expected --format onnx or triton, got {export_format}')
     out_dir = Path(out_dir).expanduser().absolute()
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise ConfigurationError(f'{out_dir}: expected a new or empty folder, found something')
@@ -137,6 +139,8 @@ def export(
             comparisons = compare_labels(network, written, inputs)
         else:
             comparisons = compare(network, written, sizes)
+        if export_format == 'triton':
+            write_entry(partial, written)
         partial.chmod(0o755)
         if out_dir.exists():
             out_dir.rmdir()
@@ -273,4 +277,5 @@ _WRITERS: Mapping[
     'safetensors': (_write_safetensors, 'safetensors', '.safetensors'),
     'pt2': (_write_pt2, 'torch_export', '.pt2'),
     'onnx': (_write_onnx, 'onnx', '.onnx'),
+    'triton': (_write_onnx, 'onnx', '.onnx'),
 }

@@ -12,7 +12,7 @@ from seg_perception.models.card_writing import card_document
 from seg_perception.zoo.location import local_weights, size_bytes
 from seg_perception.zoo.speed import Speed, find_speed
 
-Place = Literal['here', 'to pull', 'missing']
+Place = Literal['here', 'to pull', 'at its server', 'missing']
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class ModelEntry:
         num_classes: how many it tells apart.
         licence: of its weights.
         size_bytes: of its weights, None where nobody says.
-        place: whether the weights are here, to be downloaded, or not where the card says.
+        place: whether the weights are here, to be downloaded, at a server that runs them, or not
+            where the card says.
         speed: on this machine, None where it was not measured.
         is_default: whether it runs where no model is given.
         problem: why it cannot be had; '' where it can.
@@ -97,6 +98,8 @@ def entry_of(card: ModelCard, name: str) -> ModelEntry:
 
 def place_of(card: ModelCard) -> Place:
     """Where the weights are."""
+    if card.weights.is_served:
+        return 'at its server'
     if local_weights(card) is not None:
         return 'here'
     return 'to pull' if '://' in card.weights.uri else 'missing'

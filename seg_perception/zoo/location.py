@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seg_perception.errors import ConfigurationError
 from seg_perception.models import hub
 from seg_perception.models.card import ModelCard
 from seg_perception.models.weights import Progress, cached_path, fetch_weights, local_path
@@ -14,6 +15,8 @@ def local_weights(card: ModelCard, cache_dir: str | Path | None = None) -> Path 
     uri = card.weights.uri
     if uri.startswith(hub.SCHEME):
         return hub.cached_file(uri)
+    if card.weights.is_served:
+        return None
     if card.weights.is_remote:
         path = cached_path(card.weights, cache_dir)
         return path if path.is_file() else None
@@ -42,7 +45,13 @@ def pull(card: ModelCard, progress: Progress | None = None) -> Path:
         Where they are.
 
     Raises:
+        ConfigurationError: they are at a server and stay there.
         WeightsError: they are missing, altered or cannot be downloaded.
         MissingExtraError, ModelNotFoundError: see ``models.hub``.
     """
+    if card.weights.is_served:
+        raise ConfigurationError(
+            f'{card.name}: expected weights to download, those of {card.weights.uri} stay at '
+            f'their server; nothing has to be pulled'
+        )
     return fetch_weights(card.weights, card.base_dir, progress=progress)

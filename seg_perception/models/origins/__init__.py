@@ -18,6 +18,7 @@ from seg_perception.models.origins import (
     catalog_name,
     huggingface,
     model_file,
+    model_server,
     smp,
     torchvision_models,
 )
@@ -30,6 +31,7 @@ SOURCES: tuple[ModelSource, ...] = (
     huggingface.SOURCE,
     torchvision_models.SOURCE,
     smp.SOURCE,
+    model_server.SOURCE,
     card_file.SOURCE,
     model_file.SOURCE,
 )
@@ -43,7 +45,7 @@ def resolve(model: str | Path) -> ModelCard:
 
     Args:
         model: what one of `SOURCES` takes: a catalog name, ``hf:…``, ``torchvision:…``,
-            ``smp:…``, a card, a folder with a ``card.yaml``, or a model file.
+            ``smp:…``, ``triton:…``, a card, a folder with a ``card.yaml``, or a model file.
 
     Raises:
         ModelNotFoundError: there is no such model or file.

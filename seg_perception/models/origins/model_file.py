@@ -50,7 +50,7 @@ def card_of(model: str) -> ModelCard:
     raise ModelCardError(
         f'{path}: expected a model card at {beside}, found none; nothing in the file says '
         f'{facts.unknown}. Make it with "seg-perception models import {path.name}", or write it, '
-        f'replacing each ???:\n\n{facts.template(path, weights_format)}'
+        f'replacing each ???:\n\n{facts.template(path.stem, path.name, weights_format)}'
     )
 
 
