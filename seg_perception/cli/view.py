@@ -69,7 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         '--memory',
         type=int,
-        default=256,
+        default=64,
         metavar='MIB',
         help='how much of what was drawn is kept for browsers that come late',
     )

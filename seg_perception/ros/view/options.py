@@ -24,7 +24,7 @@ class ViewOptions:
         9876, "Port of the page's data; 0 for any free one.", minimum=0, maximum=65535
     )
     memory_mib: int = option(
-        256,
+        64,
         'What was drawn is kept for browsers that come late, up to so many MiB.',
         minimum=16,
         maximum=65536,

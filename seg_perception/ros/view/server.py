@@ -41,7 +41,7 @@ class ServerOptions:
     host: str = '127.0.0.1'
     page_port: int = 9090
     data_port: int = 9876
-    memory_mib: int = 256
+    memory_mib: int = 64
 
 
 class PageServer:
@@ -79,6 +79,8 @@ class PageServer:
                     *('--web-viewer-port', str(assets_port)),
                     *('--port', str(data_port)),
                     *('--server-memory-limit', f'{options.memory_mib}MiB'),
+                    # What is now, before what was.
+                    '--newest-first',
                     # The page, whatever this machine is called by others.
                     *('--cors-allow-origin', f'http://*:{self.page.port}'),
                 ],

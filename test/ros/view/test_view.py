@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -205,3 +206,63 @@ def check_depth_camera(drawn) -> None:
     status = drawn['/status'][-1].values['text'][0]
     assert 'front' in status
     assert 'published' in status
+
+
+@pytest.mark.slow
+def test_goes_on_while_topics_come_go_change_and_start_over(start_node, spawn, ros, tmp_path):
+    saved = tmp_path / 'run.rrd'
+    view = spawn.command(
+        [*VIEW, '--no-page', '--save', str(saved), '--rate', '50', '--json', 'front'], name='view'
+    )
+    view.wait_for_log('waits for a camera called front', 60.0)
+    # Images and no node: labels that never come.
+    camera = DepthCamera(ros)
+    node = start_node()
+    play(camera.send, lambda: 'front: shown' in view.log, 'a camera that is shown')
+    # Another size, in the middle.
+    for _ in range(10):
+        camera.send(size_px=64)
+        time.sleep(0.1)
+    # The node goes, which is said, and comes back.
+    node.stop()
+    play(camera.send, lambda: view.log.count('waits for /front/segmentation/labels') >= 2, 'word')
+    shown_before = view.log.count('front: shown')
+    start_node()
+    play(camera.send, lambda: view.log.count('front: shown') > shown_before, 'the camera again')
+    # Stamps go back, by a bag that starts over: that is another recording.
+    camera.stamp_ns = START_NS - 3600 * 10**9
+    again = tmp_path / 'run_2.rrd'
+    play(camera.send, lambda: again.exists() and again.stat().st_size > 200_000, 'a second file')
+    assert view.stop(signal.SIGINT) == 0
+
+    document = json.loads(view.log[view.log.index('{\n') :])
+    assert document['saved_paths'] == [str(saved), str(again)]
+    drawn = document['cameras']['front']['drawn']
+    assert drawn['labels'] >= 10
+    assert drawn['image'] >= 10
+    shapes = {rrd_file.pixels(row).shape for row in rrd_file.read(saved)['/front/camera/labels']}
+    assert shapes == {SCENE.labels_YX.shape, (64, 64)}
+    second = rrd_file.read(again)
+    labels = second['/front/camera/labels']
+    assert max(row.time_ns for row in labels) < START_NS
+    assert any('context' in row.values for row in second['/front'])  # the classes are there too
+    # Without labels, images alone.
+    images = {row.time_ns for row in rrd_file.read(saved)['/front/camera/image']}
+    assert images - {row.time_ns for row in rrd_file.read(saved)['/front/camera/labels']}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--no-page'], 'expected a page or a file to record to, got neither'),
+        (['--host', '192.0.2.7'], 'cannot listen on port'),
+        (['--no-page', '--save', '/proc/no/run.rrd'], 'cannot record to /proc/no/run.rrd'),
+        (['--rate', '0'], 'parameter max_rate_hz: expected 0.1 to 1000, got 0'),
+    ],
+)
+def test_what_cannot_work_ends_with_1_and_a_line(arguments, message, spawn):
+    view = spawn.command([*VIEW, *arguments, '--json'], name='view', expect_exit=1)
+    assert view.wait(60.0) == 1
+    assert message in view.log
+    assert 'Traceback' not in view.log
+    assert json.loads(view.log[view.log.index('{\n') : view.log.rindex('}') + 1])['error']['kind']
