@@ -24,6 +24,10 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """What is subscribed to, each line one more than the line before; ``masks`` is five of them."""
 
 NUM_MASKS = 5
+BYTES_PER_PIXEL: Mapping[str, int] = MappingProxyType(
+    {'labels': 1, 'confidence': 1, 'masks': NUM_MASKS, 'overlay': 3}
+)
+"""What is published for an output."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from seg_perception.benchmarks.cases import BYTES_PER_PIXEL, OUTPUTS
 from seg_perception.benchmarks.modes import MODES
 from seg_perception.errors import MissingExtraError
 
@@ -24,7 +25,11 @@ def write_plot(document: Mapping[str, Any], path: Path) -> None:
         raise MissingExtraError('matplotlib', 'bench', 'draw the report') from error
     cases = document['cases']
     growths = []
-    for label, read in (('megapixels', _megapixels), ('classes of the null model', _classes)):
+    for label, read in (
+        ('megapixels', _megapixels),
+        ('classes of the null model', _classes),
+        ('bytes published per pixel', _bytes_per_pixel),
+    ):
         points = _varying(cases, read)
         if len({x for x, _ in points}) > 2:
             growths.append((label, points))
@@ -68,6 +73,10 @@ def _megapixels(case: Mapping[str, Any]) -> float:
 
 def _classes(case: Mapping[str, Any]) -> float:
     return float(case['num_classes'])
+
+
+def _bytes_per_pixel(case: Mapping[str, Any]) -> float:
+    return float(sum(BYTES_PER_PIXEL[name] for name in OUTPUTS[case['outputs']]))
 
 
 def _varying(

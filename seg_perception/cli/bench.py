@@ -103,6 +103,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         '--threads', type=_numbers, default='1', metavar='N,…', help='CPU threads of the model'
     )
+    parser.add_argument(
+        '--scene',
+        choices=('regions', 'checkers'),
+        default='regions',
+        help='what null models see: twelve regions, or two colours whose borders are the same for '
+        'any number of classes, for sweeps of --classes (regions)',
+    )
     parser.add_argument('--rounds', type=int, default=3, help='turns of each mode')
     parser.add_argument('--seconds', type=float, default=3.0, help='length of a turn')
     parser.add_argument(
@@ -164,6 +171,7 @@ def run(arguments: argparse.Namespace) -> int:
             'outputs': arguments.outputs,
             'num_cameras': arguments.cameras,
             'num_threads': arguments.threads,
+            'null_scene': [arguments.scene],
         },
         rounds=arguments.rounds,
         seconds=arguments.seconds,

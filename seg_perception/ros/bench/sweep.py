@@ -15,7 +15,7 @@ import torch
 
 from seg_perception.benchmarks import parity
 from seg_perception.benchmarks.bare import BareModel, LoopTimes, copy_cost_ms, run_loop
-from seg_perception.benchmarks.cases import NUM_MASKS, OUTPUTS, Case, rig_of
+from seg_perception.benchmarks.cases import BYTES_PER_PIXEL, OUTPUTS, Case, rig_of
 from seg_perception.benchmarks.pictures import pictures
 from seg_perception.benchmarks.statistics import Distribution
 from seg_perception.pipeline import Segmenter
@@ -258,5 +258,5 @@ def _num_bytes(case: Case) -> tuple[int, ...]:
     """Sizes of the input and of each output."""
     [image] = pictures(case.size_wh, case.encoding, scene=case.scene, num=1)
     pixels = case.size_wh[0] * case.size_wh[1]
-    sizes = {'labels': 1, 'confidence': 1, 'masks': NUM_MASKS, 'overlay': 3}
-    return (len(bytes(image.data)), *(sizes[name] * pixels for name in OUTPUTS[case.outputs]))
+    outputs = (BYTES_PER_PIXEL[name] * pixels for name in OUTPUTS[case.outputs])
+    return (len(bytes(image.data)), *outputs)
