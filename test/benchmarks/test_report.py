@@ -34,7 +34,12 @@ def case(title, num_classes=21, cpu_ms=4.0):
         'stages_ms': {f'stage_infer_{p}': 0.5 for p in ('p50', 'p95', 'p99')},
     }
     return {
-        'case': {'model': 'null', 'num_classes': num_classes, 'size_wh': [1280, 720]},
+        'case': {
+            'model': 'null',
+            'num_classes': num_classes,
+            'size_wh': [1280, 720],
+            'outputs': 'labels',
+        },
         'title': title,
         'copies_ms': 0.25,
         'modes': {'bare': mode(0.3), 'node': mode(cpu_ms, **live), 'plain': mode(20.0, **live)},

@@ -203,7 +203,9 @@ class Servant(Child):
         while answer.get('turn') != self._num_asked:
             line, newline, rest = self._unread.partition(b'\n')
             if newline:
-                answer, self._unread = json.loads(line), rest
+                self._unread = rest
+                if line.startswith(b'{'):  # Fast DDS says there what it has to say
+                    answer = json.loads(line)
             elif select.select([stdout], [], [], _POLL_S)[0]:
                 received = os.read(stdout.fileno(), _READ_BYTES)
                 if not received:
