@@ -13,7 +13,8 @@ from typing import Any
 from seg_perception.benchmarks.acceptance import BOUNDS
 from seg_perception.cli import engine_bench
 from seg_perception.cli.output import print_json
-from seg_perception.cli.parsing import MAX_WIDTH, add_json_option
+from seg_perception.cli.parsing import MAX_WIDTH, add_json_option, domain_id, whole_numbers, words
+from seg_perception.errors import ConfigurationError
 
 DESCRIPTION = """\
 Measures, interleaved in one run and each checked for right labels first:
@@ -56,6 +57,9 @@ examples:
   seg-perception bench --live my.onnx my.onnx,engine=openvino --size 640x480 --threads 2
 """
 
+# What is done instead of measuring the node.
+_INSTEAD = ('accept', 'compare', 'parity', 'live', 'gpu')
+
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the command."""
@@ -67,14 +71,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         '--model',
-        type=_texts,
+        type=words,
         default='null',
         metavar='NAME,…',
         help='models: null, catalog names or files',
     )
     parser.add_argument(
         '--classes',
-        type=_numbers,
+        type=whole_numbers,
         default='21',
         metavar='N,…',
         help='class counts of the null model',
@@ -84,24 +88,28 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         '--encoding',
-        type=_texts,
+        type=words,
         default='rgb8',
         metavar='NAME,…',
         help='image encodings: rgb8, bgr8, yuv422, bayer_rggb8 …, or jpeg',
     )
     parser.add_argument(
         '--outputs',
-        type=_texts,
+        type=words,
         default='labels+confidence',
         metavar='NAME,…',
         help='what is listened to: labels, labels+confidence, +masks5, +overlay (each with all '
         'before it)',
     )
     parser.add_argument(
-        '--cameras', type=_numbers, default='1', metavar='N,…', help='numbers of cameras'
+        '--cameras', type=whole_numbers, default='1', metavar='N,…', help='numbers of cameras'
     )
     parser.add_argument(
-        '--threads', type=_numbers, default='1', metavar='N,…', help='CPU threads of the model'
+        '--threads',
+        type=whole_numbers,
+        default='1',
+        metavar='N,…',
+        help='CPU threads of the model',
     )
     parser.add_argument(
         '--scene',
@@ -136,7 +144,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         '--log-dir', type=Path, metavar='FOLDER', help="folder for the processes' messages"
     )
     parser.add_argument(
-        '--domain-id', type=int, help='ROS domain to run on; a private one where not given'
+        '--domain-id',
+        type=domain_id,
+        metavar='ID',
+        help='ROS domain to run on; a private one where not given',
     )
     add_json_option(parser)
     engine_bench.add_arguments(parser)
@@ -145,6 +156,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
+    asked = [name for name in _INSTEAD if getattr(arguments, name)]
+    if len(asked) > 1:
+        raise ConfigurationError(
+            f'expected one of {", ".join(f"--{name}" for name in _INSTEAD)}, '
+            f'got {" and ".join(f"--{name}" for name in asked)}'
+        )
     if arguments.compare:
         from seg_perception.benchmarks.comparison import compare, comparison_table
         from seg_perception.benchmarks.report import read_json
@@ -159,6 +176,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _accept(arguments)
     if arguments.parity or arguments.live or arguments.gpu:
         return engine_bench.run(arguments)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     from seg_perception.benchmarks.report import make_document, to_markdown, write_report
     from seg_perception.ros.bench.run import measure_sweep
 
@@ -217,23 +236,9 @@ def _bounds_text() -> str:
     return '\n'.join([*lines, ''])
 
 
-def _texts(text: str) -> list[str]:
-    parts = [part for part in text.split(',') if part]
-    if not parts:
-        raise argparse.ArgumentTypeError('expected at least one value')
-    return parts
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in _texts(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'expected whole numbers, got {text!r}') from None
-
-
 def _sizes(text: str) -> list[tuple[int, int]]:
     sizes = []
-    for part in _texts(text):
+    for part in words(text):
         try:
             width, height = map(int, part.split('x'))
         except ValueError:

@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     check.add_argument('--classes', help='names in the order of ids, with commas, or a file')
     add_json_option(check)
     check.add_argument(
-        '--workers', type=int, default=0, help='threads that read; 0 is one per core'
+        '--workers', type=_count, default=0, help='threads that read; 0 is one per core'
     )
     check.set_defaults(run=run_check)
 
@@ -70,7 +70,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     report = check_datasets(
         configs,
         base_dir=base_dir,
-        num_workers=max(arguments.workers, 0),
+        num_workers=arguments.workers,
         on_progress=_show_progress if sys.stderr.isatty() else None,
     )
     if arguments.json:
@@ -112,6 +112,12 @@ def _configs(arguments: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], 
     for text in arguments.overrides:
         override(described, text)
     return {'dataset': described}, Path()
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f'expected a number of 0 or more, got {text!r}')
+    return int(text)
 
 
 def _show_progress(part: str, num_done: int, num_all: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.cli.completers import model_names, parameter_names
-from seg_perception.cli.parsing import complete_with
+from seg_perception.cli.parsing import complete_with, domain_id
 
 _EPILOG = """\
 examples:
@@ -71,7 +71,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         parameter_names,
     )
     parser.add_argument(
-        '--domain-id', type=int, help='ROS domain to run on; a private one where not given'
+        '--domain-id',
+        type=domain_id,
+        metavar='ID',
+        help='ROS domain to run on; a private one where not given',
     )
     parser.set_defaults(run=run)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from seg_perception.cli.output import print_json
 from seg_perception.cli.parsing import add_json_option
+from seg_perception.errors import ConfigurationError
 
 DESCRIPTION = """\
 Looks at Python, ROS 2, middleware, DDS profile, torch, GPU and extras; then at the cameras of a
@@ -76,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     from seg_perception.ros.doctor.examination import Question, examine, exit_code
 
+    if not arguments.seconds > 0.0:
+        raise ConfigurationError(f'--seconds: expected more than 0, got {arguments.seconds:g}')
     findings, parameters = examine(
         Question(
             node=arguments.node,

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -59,10 +60,10 @@ def run_command(run: Callable[[argparse.Namespace], int], arguments: argparse.Na
         return exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        _leave_stdout()
-        return READER_GONE
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_reader_gone():
+            _leave_stdout()
+            return READER_GONE
         if getattr(arguments, 'debug', False) or os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         explanation = explain(error)
@@ -122,6 +123,14 @@ def _confess(message: str) -> None:
         'same\ncommand shows with --debug.',
         file=sys.stderr,
     )
+
+
+def _is_reader_gone() -> bool:
+    """Whether it is our output's pipe that broke, and not one to another process."""
+    poll = select.poll()
+    with contextlib.suppress(OSError, ValueError):
+        poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _leave_stdout() -> None:

@@ -7,8 +7,10 @@ import dataclasses
 import itertools
 import sys
 from pathlib import Path
+from typing import get_args
 
 from seg_perception.cli.output import print_json
+from seg_perception.cli.parsing import whole_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '(of images and network input), --batch, --engine and --precision; random:NAME takes the '
         'architecture of NAME with random weights',
     )
-    group.add_argument('--batch', default='1', metavar='N,…', help='images at once, of --gpu')
+    group.add_argument(
+        '--batch', type=whole_numbers, default='1', metavar='N,…', help='images at once, of --gpu'
+    )
     group.add_argument(
         '--engine',
         metavar='NAME,…',
@@ -72,8 +76,8 @@ def _parity(arguments: argparse.Namespace) -> object:
 
     document = measure_parity(
         [DEFAULT_MODEL if model == 'null' else model for model in arguments.model],
-        engines=_parts(arguments.engine),
-        precisions=_parts(arguments.precision),
+        engines=_named(arguments, 'engine'),
+        precisions=_named(arguments, 'precision'),
         images=arguments.images,
         weights=arguments.weights,
         device=arguments.device,
@@ -113,9 +117,9 @@ def _gpu(arguments: argparse.Namespace) -> object:
     for model, (width, height), batch, precision, engine in itertools.product(
         arguments.model,
         arguments.size,
-        [int(part) for part in _parts(arguments.batch)],
-        _parts(arguments.precision) or ['fp16'],
-        _parts(arguments.engine) or ['eager', 'cuda_graph'],
+        arguments.batch,
+        _named(arguments, 'precision') or ['fp16'],
+        _named(arguments, 'engine') or ['eager', 'cuda_graph'],
     ):
         name = DEFAULT_MODEL if model == 'null' else model
         case = gpu.GpuCase(name, engine, precision, (height, width), batch)
@@ -131,5 +135,14 @@ def _gpu(arguments: argparse.Namespace) -> object:
     }
 
 
-def _parts(text: str | None) -> list[str]:
-    return [part for part in (text or '').split(',') if part]
+def _named(arguments: argparse.Namespace, field: str) -> list[str]:
+    """The engines or precisions given; none for none."""
+    from seg_perception.backends import EngineName, Precision
+    from seg_perception.errors import ConfigurationError
+
+    known = get_args(EngineName if field == 'engine' else Precision)
+    names = [part for part in (getattr(arguments, field) or '').split(',') if part]
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f'--{field}: expected some of {", ".join(known)}, got {name}')
+    return names

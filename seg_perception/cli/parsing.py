@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 from seg_perception.cli.endings import WRONG_ARGUMENTS, flush_stdout
 
 MAX_WIDTH = 80
+MAX_DOMAIN_ID = 232
+"""More would need UDP ports that there are not."""
 EXAMPLE = '  seg-perception '
 """How a line of an epilog begins that is an example."""
 
@@ -143,6 +145,31 @@ class OpenCommands(argparse._SubParsersAction):  # type: ignore[type-arg]
         if words[0] not in self._name_parser_map:
             words.insert(0, self._default_command)
         super().__call__(parser, namespace, words, option_string)
+
+
+def domain_id(text: str) -> int:
+    """A ROS domain; for ``type`` of an option."""
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_DOMAIN_ID:
+        raise argparse.ArgumentTypeError(
+            f'expected a ROS domain of 0 to {MAX_DOMAIN_ID}, got {text!r}'
+        )
+    return int(text)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Numbers separated by commas; for ``type`` of an option."""
+    try:
+        return [int(part) for part in words(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'expected whole numbers, got {text!r}') from None
+
+
+def words(text: str) -> list[str]:
+    """Words separated by commas; for ``type`` of an option."""
+    parts = [part for part in text.split(',') if part]
+    if not parts:
+        raise argparse.ArgumentTypeError('expected at least one value')
+    return parts
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

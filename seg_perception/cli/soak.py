@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.cli.output import print_json
-from seg_perception.cli.parsing import add_json_option
+from seg_perception.cli.parsing import add_json_option, domain_id
 
 DESCRIPTION = """\
 Runs segmentation_node between a process of cameras and one that listens, for as long as asked:
@@ -47,7 +47,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         '--log-dir', type=Path, metavar='FOLDER', help="folder for the processes' messages"
     )
     parser.add_argument(
-        '--domain-id', type=int, help='ROS domain to run on; a private one where not given'
+        '--domain-id',
+        type=domain_id,
+        metavar='ID',
+        help='ROS domain to run on; a private one where not given',
     )
     add_json_option(parser)
     parser.set_defaults(run=run)
@@ -57,6 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     from seg_perception.ros.soak.run import run_soak
 
+    if arguments.report is not None:
+        # Not after an hour: a place that cannot be written to.
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.touch()
     document = run_soak(
         arguments.minutes,
         arguments.seed,
@@ -64,7 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
         log_dir=arguments.log_dir,
     )
     if arguments.report is not None:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
         arguments.report.write_text(json.dumps(document, indent=2) + '\n', encoding='utf-8')
         print(f'wrote {arguments.report}', file=sys.stderr)
     if arguments.json:

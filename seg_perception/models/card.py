@@ -51,7 +51,13 @@ from typing import Any, Literal, cast, get_args
 import yaml
 
 from seg_perception.errors import ConfigurationError, ModelCardError
-from seg_perception.models.card_fields import CardLoader, Fields, check_choice, fail
+from seg_perception.models.card_fields import (
+    CardLoader,
+    Fields,
+    check_choice,
+    fail,
+    say_yaml_error,
+)
 from seg_perception.models.input_spec import InputSpec, read_input_spec
 from seg_perception.models.output_spec import OutputSpec, read_output_spec
 from seg_perception.structures import ClassTable
@@ -296,7 +302,7 @@ def parse_card(text: bytes | str, origin: str) -> ModelCard:
     try:
         document = yaml.load(text, Loader=CardLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ModelCardError(f'{origin}: is not valid YAML: {error}') from error
+        raise ModelCardError(f'{origin}: is not valid YAML: {say_yaml_error(error)}') from error
     try:
         return card_from_mapping(document)
     except ModelCardError as error:

@@ -189,3 +189,12 @@ def fail(where: str, expected: str, actual: object, remedy: str = '') -> NoRetur
     raise ModelCardError(
         f'{where}: expected {expected}, got {found}' + (f'; {remedy}' if remedy else '')
     )
+
+
+def say_yaml_error(error: Exception) -> str:
+    """What PyYAML complains of, in one line."""
+    mark = getattr(error, 'problem_mark', None)
+    problem = getattr(error, 'problem', None)
+    if mark is None or problem is None:
+        return ' '.join(str(error).split())
+    return f'line {mark.line + 1}, column {mark.column + 1}: {problem}'

@@ -39,7 +39,7 @@ import yaml
 
 from seg_perception.errors import ConfigurationError, ModelCardError
 from seg_perception.imaging.resize_plan import ResizeMode
-from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice
+from seg_perception.models.card_fields import Fields, UniqueKeyLoader, check_choice, say_yaml_error
 from seg_perception.models.input_spec import ChannelOrder
 
 Precision = Literal['auto', 'fp32', 'bf16', 'fp16']
@@ -294,7 +294,7 @@ def load_document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f'{path}: cannot be read: {error.strerror}') from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f'{path}: is not valid YAML: {error}') from error
+        raise ConfigurationError(f'{path}: is not valid YAML: {say_yaml_error(error)}') from error
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ConfigurationError(f'{path}: expected a mapping of fields, got {document!r:.80}')
     return document
@@ -344,7 +344,9 @@ def override(document: dict[str, Any], text: str) -> None:
     try:
         section[keys[-1]] = yaml.load(value, Loader=UniqueKeyLoader)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f'--set {name}: is not valid YAML: {error}') from error
+        raise ConfigurationError(
+            f'--set {name}: is not valid YAML: {say_yaml_error(error)}'
+        ) from error
 
 
 def _read(kind: type[_Section], fields: Fields, where: str) -> _Section:

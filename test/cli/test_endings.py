@@ -47,6 +47,8 @@ def test_what_a_command_returns_is_the_exit_code(code, capsys):
         ),
         (raising(OSError(28, 'No space left on device', 'a')), 'a: No space left on device; free'),
         (raising(OSError('odd')), 'odd'),
+        # A pipe to another process: nothing is wrong with our own output.
+        (raising(BrokenPipeError(32, 'Broken pipe')), 'Broken pipe'),
         (
             lambda: __import__('not_installed_here.at_all'),
             'the Python module not_installed_here is',

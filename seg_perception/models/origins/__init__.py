@@ -81,7 +81,7 @@ def _not_found(text: str) -> str:
     close = difflib.get_close_matches(text, names, 3, cutoff=0.4)
     return (
         f"model: no '{text}' in the catalog"
-        + (f', did you mean {" or ".join(close)}?' if close else ';')
+        + (f', did you mean {" or ".join(close)}?' if close else '.')
         + f' It has: {", ".join(sorted(names)) or "nothing"}; or give '
         + ', '.join(source.syntax for source in SOURCES[1:])
     )
