@@ -36,7 +36,8 @@ NOT_HERE: Mapping[str, str] = {
     'sudo': 'changes the system',
     'docker': 'there is no container engine where the tests run',
     'git': 'the tests run in a checkout already',
-    'foxglove-studio': 'a desktop application',
+    'curl': 'the tests fetch nothing',
+    'jq': 'a tool of the system that scripts/setup does not bring',
 }
 # pip installs nothing in the tests (PIP_DRY_RUN), so that it can be run as it stands.
 SEPARATORS = {'&&', '||', '|', ';', '&'}

@@ -32,7 +32,14 @@ FOLLOWED = [
     ROOT / 'docs' / 'quick_start.md',
     *(
         ROOT / 'docs' / f'{name}.md'
-        for name in ('objects', 'grasping', 'navigation', 'prompting', 'training')
+        for name in (
+            'segmenting_files',
+            'objects',
+            'grasping',
+            'navigation',
+            'prompting',
+            'training',
+        )
     ),
     *sorted((ROOT / 'docs' / 'cookbook').glob('*.md')),
 ]
@@ -120,12 +127,12 @@ def test_blocks_are_found_with_their_notes(tmp_path, monkeypatch):
     assert fifth.commands() == ["cat >a <<'END'\n# x\n\nb: 'c\nEND", 'ls']
 
 
-@pytest.fixture(scope='module')
-def scratch(tmp_path_factory):
+@pytest.fixture
+def scratch(tmp_path):
     """A copy of the checkout's files with what the pages take for granted, and its environment."""
     if os.environ.get('ROS_DISTRO', 'jazzy') != 'jazzy':
         pytest.skip('the pages speak of the environment for Jazzy')
-    folder = tmp_path_factory.mktemp('scratch') / 'checkout'
+    folder = tmp_path / 'checkout'
     kept_out = shutil.ignore_patterns('.venv', '.git', 'out', 'site', '__pycache__', '.*_cache')
     shutil.copytree(ROOT, folder, ignore=kept_out, symlinks=True)
     (folder / '.venv').mkdir()
@@ -156,6 +163,7 @@ def make_examples(folder: Path) -> None:
     for _ in range(10):
         video.write(cv2.resize(image_bgr, (256, 256)))
     video.release()
+    record(folder / 'my_drive', cv2.resize(image_bgr, (320, 240)))
     make_annotated(folder / 'road20', data.chelsea()[..., ::-1])
     pydicom = pytest.importorskip('pydicom.data', reason='pydicom is not installed')
     (folder / 'series').mkdir()
@@ -181,6 +189,32 @@ def make_annotated(folder: Path, image_bgr) -> None:
             'imageWidth': width,
         }
         (folder / f'{name}.json').write_text(json.dumps(annotation))
+
+
+def record(folder: Path, image_bgr) -> None:
+    """A rosbag2 with a second of a camera, written by the rosbags library."""
+    rosbag2 = pytest.importorskip('rosbags.rosbag2', reason="rosbags (extra 'bag') is missing")
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = store.types
+    height, width = image_bgr.shape[:2]
+    with rosbag2.Writer(folder, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
+        name = 'sensor_msgs/msg/Image'
+        connection = writer.add_connection('/front/image_raw', name, typestore=store)
+        for index in range(4):
+            stamp = types['builtin_interfaces/msg/Time'](sec=1_700_000_000 + index, nanosec=0)
+            message = types[name](
+                header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='front_optical'),
+                height=height,
+                width=width,
+                encoding='bgr8',
+                is_bigendian=0,
+                step=3 * width,
+                data=image_bgr.reshape(-1),
+            )
+            data = store.serialize_cdr(message, name)
+            writer.write(connection, (1_700_000_000 + index) * 10**9, data)
 
 
 def environment(folder: Path) -> dict[str, str]:
