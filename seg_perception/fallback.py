@@ -80,7 +80,8 @@ class SegmenterWithFallback:
     Args:
         connect: loads the served model and warms it up; for any thread.
         fallback: the local model, warmed up; taken over.
-        report: told, in one line, when images go to another model than before.
+        report: told, in one line, of answers that did not come and of a server that is gone.
+        tell: told of a server that is back.
         retry_s: see `RETRY_S`.
 
     Raises:
@@ -97,11 +98,13 @@ class SegmenterWithFallback:
         fallback: LoadedModel,
         *,
         report: Callable[[str], None],
+        tell: Callable[[str], None],
         retry_s: float = RETRY_S,
     ) -> None:
         self._connect = connect
         self._fallback = fallback
         self._report = report
+        self._tell = tell
         self._retry_s = self._delay_s = retry_s
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -279,7 +282,7 @@ class SegmenterWithFallback:
         model.scale_input(self._scale if model.can_scale_input else 1.0)
         with self._lock:
             self._served, self._answering_since_s = model, time.monotonic()
-        self._report(
+        self._tell(
             f'{model.card.label_source} answers again after {gone_s:.0f} s: labels are from it now'
         )
 

@@ -72,7 +72,11 @@ def make(
             return segmenter
 
         local = Segmenter(models[near], num_threads=1)
-        made.append(SegmenterWithFallback(connect, local, report=told.append, retry_s=0.2))
+        made.append(
+            SegmenterWithFallback(
+                connect, local, report=told.append, tell=told.append, retry_s=0.2
+            )
+        )
         return made[-1]
 
     yield make

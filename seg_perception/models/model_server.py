@@ -263,12 +263,11 @@ class ServerConnection:
             index = self._client.get_model_repository_index(client_timeout=LOOKUP_TIMEOUT_S)
         except Exception:  # not every server can tell, and this is but a help
             return 'what it does not tell'
-        names = {
-            model.name
-            + (f'@{model.version}' if model.version else '')
-            + ('' if model.state in ('', 'READY') else f' ({model.state.lower()})')
-            for model in index.models
-        }
+        names = set()
+        for model in index.models:
+            version = f'@{model.version}' if model.version else ''
+            is_ready = not model.state or model.state.upper().endswith('READY')
+            names.add(f'{model.name}{version}' + ('' if is_ready else f' ({model.state.lower()})'))
         return ', '.join(sorted(names)) or 'none'
 
 

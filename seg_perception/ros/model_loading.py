@@ -61,6 +61,7 @@ def load_model(
     parameters: Parameters,
     card: ModelCard,
     report: Callable[[str], None],
+    tell: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
 ) -> ResilientSegmenter:
     """Loads and warms the model; on an error nothing of it stays.
@@ -69,13 +70,14 @@ def load_model(
         parameters: the node's.
         card: of the model that they name.
         report: told what is done to bring the model back when it fails.
+        tell: told of a model that is back.
         check: raises where nobody wants the model any more.
 
     Raises:
         SegPerceptionError: see `Segmenter` and `Segmenter.warm_up`.
     """
     return ResilientSegmenter(
-        lambda: _load(parameters, card, check, report),
+        lambda: _load(parameters, card, check, report, tell),
         max_failures=parameters.max_model_failures,
         report=report,
     )
@@ -86,6 +88,7 @@ def _load(
     card: ModelCard,
     check: Callable[[], None],
     report: Callable[[str], None],
+    tell: Callable[[str], None],
 ) -> LoadedModel:
     if not parameters.fallback_model:
         return _load_one(parameters, card, check)
@@ -110,6 +113,7 @@ def _load(
         lambda: _load_one(parameters, resolve(parameters.model), lambda: None),
         fallback,
         report=report,
+        tell=tell,
     )
 
 
@@ -154,6 +158,7 @@ class ModelLoad(threading.Thread):
         turn: held while a model is loaded, so that never two are at once.
         finished: called at the end, in this thread, unless cancelled.
         report: see `load_model`.
+        tell: see `load_model`.
     """
 
     def __init__(
@@ -162,6 +167,7 @@ class ModelLoad(threading.Thread):
         turn: threading.Lock,
         finished: Callable[[], None],
         report: Callable[[str], None],
+        tell: Callable[[str], None],
     ) -> None:
         super().__init__(name='model_load', daemon=True)
         self.parameters = parameters
@@ -171,6 +177,7 @@ class ModelLoad(threading.Thread):
         self._turn = turn
         self._finished = finished
         self._report = report
+        self._tell = tell
         self._lock = threading.Lock()
         self._segmenter: ResilientSegmenter | None = None
         self._is_cancelled = False
@@ -195,7 +202,13 @@ class ModelLoad(threading.Thread):
             with self._turn:
                 if not self._is_cancelled:
                     self._hold(
-                        load_model(self.parameters, self.card, self._report, self._check_wanted)
+                        load_model(
+                            self.parameters,
+                            self.card,
+                            self._report,
+                            self._tell,
+                            self._check_wanted,
+                        )
                     )
         except Exception as error:
             self.error = error

@@ -102,7 +102,7 @@ class ModelSwap:
         card = card_of(settings)
         check_fits(card, settings)
         with self._loading_alone():
-            self.segmenter = self._next = load_model(settings, card, self._report)
+            self.segmenter = self._next = load_model(settings, card, self._report, self._tell)
 
     def make_outputs(self, camera: str, namespace: str) -> CameraOutputs:
         """The publishers of a camera for the model that runs.
@@ -214,12 +214,15 @@ class ModelSwap:
             self._load.parameters
         ):
             return self._load
-        load = ModelLoad(wanted, self._turn, self._notify, self._report)
+        load = ModelLoad(wanted, self._turn, self._notify, self._report, self._tell)
         load.start()
         if load.is_resolved.wait(QUICK_S) and load.card is None and load.error is not None:
             load.cancel()
             raise load.error
         return load
+
+    def _tell(self, text: str) -> None:
+        self._node.get_logger().info(f'model: {text}')
 
     def _report(self, text: str) -> None:
         self._node.get_logger().error(f'model: {text}')
