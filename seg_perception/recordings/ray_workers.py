@@ -64,11 +64,7 @@ class RayWorkers:
             actor = ray.remote(max_restarts=_MAX_RESTARTS, max_task_retries=0, **per_worker)(
                 _Worker
             )
-            # Through the store once, not with every call.
-            shared = ray.put(job)
-            self._actors = [
-                actor.remote(shared, package_version()) for _ in range(self.num_workers)
-            ]
+            self._actors = [actor.remote(job, package_version()) for _ in range(self.num_workers)]
         except BaseException:
             self.close()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -176,6 +177,7 @@ _doer: TaskDoer | None = None
 def _begin(job: Job) -> None:
     """Prepares a process."""
     global _doer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that it works for
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _doer = TaskDoer(job)
 
