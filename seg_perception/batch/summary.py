@@ -106,7 +106,9 @@ class Summary:
 
     def lines(self) -> list[str]:
         """For people."""
-        done = f'{_counted(self.num_pictures, "picture")} in {self.seconds:.1f} s'
+        done = 'nothing new'
+        if self.num_pictures or self.problems:
+            done = f'{_counted(self.num_pictures, "picture")} in {self.seconds:.1f} s'
         if self.num_pictures > 1:
             done += f' ({self.pictures_per_second:.1f} per second)'
         if self.num_done_before:
