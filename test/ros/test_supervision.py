@@ -102,6 +102,7 @@ def test_an_activation_that_fails_after_a_loss_is_tried_again(moody, mood, way_b
 def test_a_worker_whose_thread_ended_is_a_loss(moody):
     node, spin_until = moody
     node.supervisor.watch(SimpleNamespace(is_alive=lambda: False))
+    node.supervisor.look()  # as the intake does now and then
     spin_until(lambda: node.supervisor.lost is not None)
     assert "the worker's thread ended" in str(node.supervisor.lost)
     spin_until(lambda: node.calls == ['configure', 'activate'])
