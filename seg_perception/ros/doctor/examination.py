@@ -214,6 +214,11 @@ def _parameters_of(node: Any, executor: Any, name: str) -> dict[str, Any]:
         return {}
     names = _answer(executor, listing.call_async(ListParameters.Request())).result.names
     answer = _answer(executor, getting.call_async(GetParameters.Request(names=names)))
+    if len(answer.values) != len(names):
+        raise ConfigurationError(
+            f'expected one node {name}, got answers that do not fit together: several nodes have '
+            'this name; end all but one (ros2 node list), or give them namespaces'
+        )
     values = map(parameter_value_to_python, answer.values)
     return dict(zip(names, values, strict=True))
 
