@@ -193,9 +193,9 @@ def test_idles_at_the_end_when_told_to(ros, spawn, folder):
 def test_bad_parameters_give_one_clear_line(ros, spawn, parameters, message):
     source = spawn('image_source', parameters, expect_exit=1)
     assert source.wait() == 1
-    assert message in source.log
-    assert len(source.log.splitlines()) == 1
-    assert source.log.startswith('error: ')
+    # What processes left that others killed may be cleaned up, and told, before.
+    [line] = [line for line in source.log.splitlines() if '[shared_memory]' not in line]
+    assert line.startswith(message)
 
 
 def test_damaged_picture_ends_with_one_clear_line(ros, spawn, tmp_path):
