@@ -143,8 +143,9 @@ class ViewNode(Node):
     def _take(self, camera: Camera) -> None:
         feed = self._feeds.get(camera.namespace)
         if feed is not None:
-            # Its name is part of what was drawn already.
-            feed.listen(replace(camera, name=feed.camera.name))
+            # Its name is part of what was drawn already; its images are where they were.
+            topic = camera.image_topic or feed.camera.image_topic
+            feed.listen(replace(camera, name=feed.camera.name, image_topic=topic))
             return
         feed = self._feeds[camera.namespace] = CameraFeed(
             self,
