@@ -110,7 +110,10 @@ class CameraFeed:
     def show_unlabelled(self) -> None:
         """Shows the newest image whose labels do not come; to be called now and then."""
         now_s = time.monotonic()
-        is_labelled = now_s - self.last_ns.get('labels', -math.inf) * 1e-9 < LATE_AFTER_S
+        is_labelled = (
+            'labels' in self.camera.outputs
+            and now_s - self.last_ns.get('labels', -math.inf) * 1e-9 < LATE_AFTER_S
+        )
         late_s = now_s - (LATE_AFTER_S if is_labelled else UNLABELLED_AFTER_S)
         late = [stamp for stamp, (came_s, _) in self._waiting.items() if came_s < late_s]
         if not late:

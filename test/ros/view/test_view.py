@@ -226,6 +226,7 @@ def test_goes_on_while_topics_come_go_change_and_start_over(start_node, spawn, r
     # The node goes, which is said, and comes back.
     node.stop()
     play(camera.send, lambda: view.log.count('waits for /front/segmentation/labels') >= 2, 'word')
+    time.sleep(3.0)  # images wait for labels no longer
     shown_before = view.log.count('front: shown')
     start_node()
     play(camera.send, lambda: view.log.count('front: shown') > shown_before, 'the camera again')
