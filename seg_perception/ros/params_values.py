@@ -112,6 +112,8 @@ def _check_sizes(parameters: Parameters) -> None:
 
 
 def _check_timeouts(parameters: Parameters) -> None:
+    if not parameters.model.startswith('triton:'):
+        return  # No server is asked: its time-out says nothing.
     if 0.0 < parameters.model_timeout_s <= parameters.server_timeout_s:
         raise ConfigurationError(
             f'parameter server_timeout_s: expected less than model_timeout_s '
