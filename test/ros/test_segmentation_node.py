@@ -262,9 +262,7 @@ def test_malformed_images_cost_one_drop_and_one_line_each(start, ros):
     assert stamp_to_ns(labels[0].header.stamp) == 9
     # That the camera has no calibration is told on its own, some time after the start.
     warnings = [
-        line
-        for line in node.log.splitlines()
-        if '[WARN]' in line and 'no calibration' not in line
+        line for line in node.log.splitlines() if '[WARN]' in line and 'no calibration' not in line
     ]
     assert len(warnings) == 5, warnings
     for text in (
