@@ -231,7 +231,7 @@ class TestTable:
         assert set(ENGINES) | {'auto', 'native'} == set(get_args(EngineName))
         for engine in ENGINES.values():
             assert engine.summary
-            formats = [f for f in (*NETWORKS, 'onnx', 'tflite') if engine.runs(f)]
+            formats = [f for f in (*NETWORKS, 'onnx', 'tflite', 'triton') if engine.runs(f)]
             assert formats
         assert native_engine('safetensors').name == 'eager'
 
