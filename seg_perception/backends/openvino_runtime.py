@@ -26,6 +26,7 @@ from seg_perception.backends.graph_input import GraphInput
 from seg_perception.backends.model_facts import library_versions, model_facts, source_hash
 from seg_perception.backends.networks import NETWORKS
 from seg_perception.backends.protocol import RunOptions
+from seg_perception.backends.signal_stack import kept_signal_stack
 from seg_perception.errors import (
     DeviceError,
     MissingExtraError,
@@ -63,7 +64,8 @@ def load(
             f"'{options.device}'"
         )
     core = openvino.Core()
-    hint = _precision_hint(card, options, core)
+    with kept_signal_stack():
+        hint = _precision_hint(card, options, core)  # loads the CPU plugin
     remark = ''
     if card.weights.format in NETWORKS:
         entry = _converted(card, weights_path, options, cache)
@@ -76,7 +78,8 @@ def load(
     }
     try:
         model = core.read_model(str(weights_path))
-        compiled = core.compile_model(model, 'CPU', settings)
+        with kept_signal_stack():
+            compiled = core.compile_model(model, 'CPU', settings)
     except RuntimeError as error:
         raise WeightsError(
             f'{weights_path}: is not a model that OpenVINO {openvino.__version__} can run: '
