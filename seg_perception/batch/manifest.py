@@ -17,7 +17,6 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO, Any, Literal
 
 from seg_perception.errors import ConfigurationError, OutputError
@@ -188,12 +187,7 @@ class DoneList:
     def __enter__(self) -> DoneList:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _has_outputs(self, outputs: Mapping[str, int]) -> bool:

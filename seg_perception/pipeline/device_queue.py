@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
@@ -63,12 +62,7 @@ class _HostStage:
     def __enter__(self) -> None:
         self._start_s = time.perf_counter()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         elapsed_ms = (time.perf_counter() - self._start_s) * 1e3
         self._total_ms[self._name] = self._total_ms.get(self._name, 0.0) + elapsed_ms
 
