@@ -270,6 +270,17 @@ def test_vision_msgs_definitions_have_the_official_hashes():
     assert hashes == {name: f'RIHS01_{value}' for name, value in VISION_MSGS_HASHES.items()}
 
 
+def test_our_tf2_msgs_is_the_official_one():
+    typesys = pytest.importorskip(
+        'rosbags.typesys', reason='rosbags is not installed (extra: bag)'
+    )
+    name = 'tf2_msgs/msg/TFMessage'
+    store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    text = (CHECKOUT / 'scripts/tf2_msgs/msg/TFMessage.msg').read_text(encoding='utf-8')
+    ours = typesys.get_types_from_msg(text, name)[name]
+    assert ours == store.fielddefs[name]
+
+
 @pytest.mark.parametrize('name', VISION_MSGS_HASHES)
 def test_installed_vision_msgs_have_the_official_hashes(name):
     pytest.importorskip(

@@ -125,7 +125,7 @@ def test_a_body_frame_in_place_of_the_optical_one():
 
 
 def test_the_command_listens_to_tf(ros):
-    tf2_msgs = pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs (with tf2_ros) is missing')
+    tf2_msgs = pytest.importorskip('tf2_msgs.msg')
     from geometry_msgs.msg import TransformStamped
     from rclpy.qos import DurabilityPolicy, QoSProfile
 

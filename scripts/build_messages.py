@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Build vision_msgs into an environment whose ROS 2 comes from pip wheels.
+"""Build vision_msgs and tf2_msgs into an environment whose ROS 2 comes from pip wheels.
 
-Run it with that environment's Python. It does nothing where ``import vision_msgs`` already works.
-There is no vision_msgs wheel, so the message definitions beside this file are built with the
+Run it with that environment's Python. It does nothing where both can be imported already.
+They have no wheels, so the message definitions beside this file are built with the
 ``ament`` and ``rosidl`` wheels of the same distribution, CMake and ninja from PyPI and the
 machine's C and C++ compiler, and installed into ``sys.prefix``. About a minute on two cores.
 """
@@ -19,7 +19,9 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-SOURCE_DIR = Path(__file__).resolve().parent / 'vision_msgs'
+SOURCE_DIR = Path(__file__).resolve().parent
+MESSAGES = {'vision_msgs': 'LabelInfo', 'tf2_msgs': 'TFMessage'}
+"""The packages that are built, with a message of each."""
 
 # CMake 4 dropped policies that some of the exported files still ask for.
 BUILD_REQUIREMENTS = ('cmake>=3.22,<4', 'ninja', 'catkin-pkg>=1')
@@ -53,14 +55,14 @@ FOREIGN_PYTHON = re.compile(r'/opt/python/cp3[^;"]*/include/python3\.\d+')
 
 
 class BuildError(Exception):
-    """vision_msgs cannot be built here; the message says what is missing."""
+    """Messages cannot be built here; the text says what is missing."""
 
 
-def is_importable() -> bool:
-    """Whether a fresh interpreter can import vision_msgs and its C type support."""
+def is_importable(package: str) -> bool:
+    """Whether a fresh interpreter can import the package's messages and their C type support."""
     probe = (
-        'from vision_msgs.msg import LabelInfo; '
-        'from rclpy.type_support import check_for_type_support as check; check(LabelInfo)'
+        f'from {package}.msg import {MESSAGES[package]} as message; '
+        'from rclpy.type_support import check_for_type_support as check; check(message)'
     )
     return subprocess.run([sys.executable, '-c', probe], capture_output=True).returncode == 0
 
@@ -71,13 +73,13 @@ def check_toolchain() -> None:
         candidates = (os.environ[variable].split()[0],) if os.environ.get(variable) else names
         if not any(shutil.which(name) for name in candidates):
             raise BuildError(
-                f'vision_msgs is built from source and needs a C and a C++ compiler, but none of '
+                f'messages are built from source and need a C and a C++ compiler, but none of '
                 f'{", ".join(candidates)} is on PATH. Debian and Ubuntu: apt install g++'
             )
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     if not header.is_file():
         raise BuildError(
-            f'vision_msgs is built from source and needs {header}, which is missing. '
+            f'messages are built from source and need {header}, which is missing. '
             f'Debian and Ubuntu: apt install python3-dev'
         )
 
@@ -124,19 +126,19 @@ def install_generators(distro: str) -> None:
     run([*command, *BUILD_REQUIREMENTS, *requirements])
 
 
-def build(prefix: Path, num_jobs: int) -> None:
-    """Configure, build and install the definitions into the environment."""
+def build(package: str, prefix: Path, num_jobs: int) -> None:
+    """Configure, build and install a package's definitions into the environment."""
     env = dict(os.environ)
     env['AMENT_PREFIX_PATH'] = env['CMAKE_PREFIX_PATH'] = str(prefix)
     env['PATH'] = os.pathsep.join([str(prefix / 'bin'), env.get('PATH', os.defpath)])
     env.pop('PYTHONPATH', None)
     site_packages = Path(sysconfig.get_path('purelib')).relative_to(prefix)
-    with tempfile.TemporaryDirectory(prefix='vision_msgs-') as build_dir:
+    with tempfile.TemporaryDirectory(prefix=f'{package}-') as build_dir:
         cmake = str(prefix / 'bin' / 'cmake')
         run(
             [
                 cmake,
-                *('-S', str(SOURCE_DIR), '-B', build_dir, '-G', 'Ninja'),
+                *('-S', str(SOURCE_DIR / package), '-B', build_dir, '-G', 'Ninja'),
                 f'-DCMAKE_INSTALL_PREFIX={prefix}',
                 '-DCMAKE_BUILD_TYPE=Release',
                 '-DBUILD_TESTING=OFF',
@@ -152,31 +154,31 @@ def build(prefix: Path, num_jobs: int) -> None:
 
 
 def main() -> int:
-    """Entry point; 0 when vision_msgs can be imported afterwards."""
+    """Entry point; 0 when all of them can be imported afterwards."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--distro', choices=sorted(EXTRA_GENERATORS), default=os.environ.get('ROS_DISTRO', 'jazzy')
     )
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='parallel compilers')
-    parser.add_argument('--force', action='store_true', help='build even if it can be imported')
+    parser.add_argument('--force', action='store_true', help='build even if they can be imported')
     arguments = parser.parse_args()
-    if is_importable() and not arguments.force:
+    packages = [name for name in MESSAGES if arguments.force or not is_importable(name)]
+    if not packages:
         return 0
     prefix = Path(sys.prefix)
     if sys.prefix == sys.base_prefix:
-        print(
-            'build_vision_msgs: run it with the Python of a virtual environment', file=sys.stderr
-        )
+        print('build_messages: run it with the Python of a virtual environment', file=sys.stderr)
         return 1
     try:
         check_toolchain()
         install_generators(arguments.distro)
         rewrite_exported_paths(prefix)
-        build(prefix, arguments.jobs)
-        if not is_importable():
-            raise BuildError('vision_msgs was built and installed but cannot be imported')
+        for package in packages:
+            build(package, prefix, arguments.jobs)
+            if not is_importable(package):
+                raise BuildError(f'{package} was built and installed but cannot be imported')
     except BuildError as error:
-        print(f'build_vision_msgs: {error}', file=sys.stderr)
+        print(f'build_messages: {error}', file=sys.stderr)
         return 1
     return 0
 
