@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seg_perception.batch.manifest import DoneList, file_identity
+from seg_perception.batch.manifest import STATE_FOLDER, DoneList, file_identity
 from seg_perception.errors import (
     ConfigurationError,
     MissingExtraError,
@@ -84,13 +84,15 @@ class Run:
         self._job = job
         self._out = out
         check_free(out)
-        if is_anew:
+        _check_own(job.work_dir)
+        if is_anew and job.work_dir.exists():
+            DoneList(job.work_dir, job.facts()).close()  # refused while another run is at work
             with explained(job.work_dir / 'x'):
-                shutil.rmtree(job.work_dir, ignore_errors=True)
+                shutil.rmtree(job.work_dir)
+        self._done = DoneList(job.work_dir, job.facts())
         with explained(job.work_dir / 'x'):
             for name in (RESULTS_FOLDER, FILES_FOLDER):
-                (job.work_dir / name).mkdir(parents=True, exist_ok=True)
-        self._done = DoneList(job.work_dir, job.facts())
+                (job.work_dir / name).mkdir(exist_ok=True)
         self._slices = job.slices()
         self._files = sorted({part.file for part in self._slices})
 
@@ -278,6 +280,15 @@ def check_free(out: Path) -> None:
     if out.exists():
         raise ConfigurationError(
             f'{out} is there already: remove it, or choose another name with -o'
+        )
+
+
+def _check_own(work_dir: Path) -> None:
+    """Refuses a folder of somebody else's, as all that is in it is removed in the end."""
+    if work_dir.is_dir() and any(work_dir.iterdir()) and not (work_dir / STATE_FOLDER).is_dir():
+        raise ConfigurationError(
+            f'{work_dir}: expected what an interrupted run left, got something else: move it '
+            f'away, or choose another name with -o'
         )
 
 

@@ -33,6 +33,7 @@ from photographs import astronaut
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from seg_perception.batch.manifest import DoneList
 from seg_perception.cli.main import main
 from seg_perception.pipeline import Segmenter
 
@@ -332,6 +333,26 @@ def test_says_what_cannot_be(tmp_path, bag, labeled, model, capsys, arguments, t
     assert main(['bag', *filled, '--model', model, '--jobs', '1']) == 1
     assert text in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('redo', [[], ['--redo']])
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path, bag, model, capsys, redo):
+    mine = tmp_path / 'out.partial' / 'mine.txt'
+    mine.parent.mkdir()
+    mine.write_text('kept')
+    assert main(['bag', str(bag), '-o', str(tmp_path / 'out'), '--model', model, *redo]) == 1
+    assert 'expected what an interrupted run left' in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob('*') if path.is_file()] == [mine]
+
+
+def test_work_of_a_run_that_goes_on_is_not_begun_anew(tmp_path, bag, model, capsys):
+    work = tmp_path / 'out.partial'
+    with DoneList(work, {'another': 'run'}):
+        (work / 'half').write_text('done')
+        arguments = ['bag', str(bag), '-o', str(tmp_path / 'out'), '--model', model, '--redo']
+        assert main(arguments) == 1
+    assert (work / 'half').read_text() == 'done'
+    assert 'another' in capsys.readouterr().err
 
 
 def test_a_full_disk_is_said_and_the_work_goes_on_afterwards(tmp_path, bag, model, labeled):
