@@ -121,7 +121,7 @@ def test_node_and_plain_node_are_measured_over_live_topics(spawn, tmp_path):
     assert (tmp_path / 'out' / 'report.png').stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_precisions_are_compared_over_live_topics(spawn, tmp_path):
     model = 'deeplabv3_mobilenetv2.voc21'
     live = ['--live', model, f'{model},engine=eager,precision=bf16', '--size', '160x120']

@@ -95,7 +95,7 @@ def test_every_bound_can_break():
     assert kept(ledger)['crashes'] is False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_soak_passes(tmp_path):
     report = tmp_path / 'report.json'
     command = [*SOAK, '--minutes', '0.4', '--report', str(report), '--log-dir', str(tmp_path)]
