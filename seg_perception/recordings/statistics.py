@@ -17,7 +17,7 @@ import numpy.typing as npt
 from seg_perception.errors import ConfigurationError, MissingExtraError
 from seg_perception.recordings.cameras import CameraTopic
 from seg_perception.recordings.plan import Job
-from seg_perception.structures import ClassTable
+from seg_perception.structures import BACKGROUND_NAMES, ClassTable
 from seg_perception.whole_file import replaced_whole
 
 COLUMNS = ('topic', 'log_time_ns', 'stamp_ns', 'class_id', 'class', 'pixels', 'share')
@@ -114,6 +114,9 @@ def draw_shares(
 ) -> None:
     """Draws the share of each class over time, a panel for each camera.
 
+    What means nothing in particular (``BACKGROUND_NAMES``, unlabelled pixels) is not drawn, and
+    each panel's axis ends where its classes do: they are a few hundredths of most recordings.
+
     Args:
         path: of a picture.
         frames: the images; none is kept.
@@ -126,11 +129,13 @@ def draw_shares(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     pixels_by_camera = _pixels_by_period(frames, len(cameras), classes, range_ns)
     seconds = (range_ns[1] - range_ns[0]) / 1e9
     edges_s = np.linspace(0.0, seconds, _NUM_PERIODS + 1)
-    total_C = sum(pixels_TC.sum(axis=0) for pixels_TC in pixels_by_camera)
+    is_drawn_C = np.array([n not in BACKGROUND_NAMES for n in (*classes.names, _UNLABELED)])
+    total_C = is_drawn_C * sum(pixels_TC.sum(axis=0) for pixels_TC in pixels_by_camera)
     shown = [int(i) for i in np.argsort(-total_C, kind='stable')[:_NUM_SHOWN] if total_C[i]]
     figure = Figure(figsize=(11, 0.8 + 2.8 * len(cameras)), layout='constrained')
     FigureCanvasAgg(figure)
@@ -139,19 +144,31 @@ def draw_shares(
         has_images_T = pixels_TC.sum(axis=1) > 0
         share_TC = pixels_TC[has_images_T] / pixels_TC[has_images_T].sum(axis=1, keepdims=True)
         time_s = (edges_s[:-1] + edges_s[1:])[has_images_T] / 2
-        others_T = 1.0 - share_TC[:, shown].sum(axis=1)
+        drawn_T = share_TC[:, is_drawn_C].sum(axis=1)
+        others_T = drawn_T - share_TC[:, shown].sum(axis=1)
         has_others = bool(others_T.max(initial=0.0) > 1e-9)
+        most = drawn_T.max(initial=0.0)
         layers = [share_TC[:, i] for i in shown] + ([others_T] if has_others else [])
-        axes.stackplot(
-            time_s,
-            *layers,
-            colors=[_color(classes, i) for i in shown] + [_GREY],
-            labels=[_class_name(classes, i) for i in shown] + ['others'] * has_others,
-            linewidth=0.3,
-            edgecolor='white',
-        )
-        axes.set(title=camera.topic, ylabel='share of pixels', ylim=(0, 1))
-        axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False, reverse=True)
+        names = [_class_name(classes, i) for i in shown] + ['others'] * has_others
+        # The underscore keeps what a camera never saw out of its legend.
+        labels = [
+            name if layer.any() else f'_{name}' for name, layer in zip(names, layers, strict=True)
+        ]
+        if most:
+            axes.stackplot(
+                time_s,
+                *layers,
+                colors=[_color(classes, i) for i in shown] + [_GREY],
+                labels=labels,
+                linewidth=0.3,
+                edgecolor='white',
+            )
+            axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False, reverse=True)
+        else:
+            axes.text(0.5, 0.5, 'nothing but background', ha='center', transform=axes.transAxes)
+        top = min(1.0, 1.05 * most) or 1.0
+        axes.set(title=camera.topic, ylabel='share of pixels', ylim=(0.0, top))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.margins(x=0)
     all_axes[-1].set_xlabel('seconds since the beginning')
     with replaced_whole(path) as partial:

@@ -36,6 +36,9 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from seg_perception.batch.manifest import DoneList
 from seg_perception.cli.main import main
 from seg_perception.pipeline import Segmenter
+from seg_perception.recordings.cameras import CameraTopic
+from seg_perception.recordings.statistics import draw_shares
+from seg_perception.structures import ClassTable
 
 OURS = ('labels', 'confidence', 'camera_info', 'objects')
 NUM = 150
@@ -309,6 +312,23 @@ def test_statistics_add_up(tmp_path, bag, model, labeled):
             ids, nums = np.unique(message.data, return_counts=True)
             expected = dict(zip(ids.tolist(), nums.tolist(), strict=True))
             assert counted[FRONT, log_ns] == expected
+
+
+def test_the_picture_shows_what_is_not_background(tmp_path):
+    """Two hundredths of the pixels fill it, wherever background takes the rest."""
+    pytest.importorskip('matplotlib', reason="matplotlib (extra 'stats') is not installed")
+    classes = ClassTable(('background', 'red'), ((0, 0, 0), (255, 0, 0)))
+    cameras = [CameraTopic(FRONT, False, '/front/segmentation')]
+    frames = [(0, i, i, {'0': 900, '1': 20, '255': 80}) for i in range(10)]
+    draw_shares(tmp_path / 'some.png', frames, cameras, classes, (0, 10))
+    frames = [(0, i, i, {'0': 900, '255': 100}) for i in range(10)]
+    draw_shares(tmp_path / 'none.png', frames, cameras, classes, (0, 10))
+    shares = []
+    for name in ('some', 'none'):
+        picture_bgr = cv2.imread(str(tmp_path / f'{name}.png'))
+        shares.append((picture_bgr == (0, 0, 255)).all(axis=-1).mean())
+    assert shares[0] > 0.4
+    assert shares[1] == 0
 
 
 @pytest.mark.parametrize(
