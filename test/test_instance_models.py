@@ -13,7 +13,7 @@ from seg_perception import Segmenter
 from seg_perception.errors import InferenceError
 from seg_perception.models import resolve
 from seg_perception.postprocess import draw_overlay, to_coco_annotations
-from seg_perception.structures import ClassTable
+from seg_perception.structures import ClassTable, Frame
 
 SCENE = [
     (0, 20, 30, 100, 90),
@@ -71,7 +71,9 @@ def test_rectangles_are_found_where_they_are(segmenter):
     check(result, SCENE, SIZE_HW, 0.85)
     annotations = to_coco_annotations(result.objects, 1, result.classes, geometry='polygon')
     assert sorted(a['category_id'] for a in annotations) == [0, 0, 1, 2]
-    picture = draw_overlay(image, result.labels_YX, result.classes, objects=result.objects)
+    picture = draw_overlay(
+        Frame.from_array(image), result.labels_YX, result.classes, objects=result.objects
+    )
     assert (picture != image).any()
 
 

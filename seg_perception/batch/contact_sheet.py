@@ -16,7 +16,7 @@ import numpy as np
 from seg_perception.batch.lettering import Color, fitted, text_width, write_text
 from seg_perception.batch.outputs import Picture
 from seg_perception.postprocess import draw_overlay
-from seg_perception.structures import U8, ClassTable, Labels, Objects
+from seg_perception.structures import U8, ClassTable, Frame, Labels, Objects
 
 TILE_WH = (360, 270)
 _GAP = 16
@@ -44,12 +44,13 @@ def small_overlay(picture: Picture) -> U8:
     scale = min(TILE_WH[0] / width, TILE_WH[1] / height)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
     shrink = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
-    image_rgb = np.asarray(cv2.resize(picture.image_rgb, size_wh, interpolation=shrink), np.uint8)
+    image_rgb = cv2.resize(picture.image_rgb, size_wh, interpolation=shrink)
+    frame = Frame.from_array(np.asarray(image_rgb, np.uint8))
     result = picture.segmentation
     labels_YX = cast(
         Labels, cv2.resize(result.labels_YX, size_wh, interpolation=cv2.INTER_NEAREST)
     )
-    overlay = draw_overlay(image_rgb, labels_YX, result.classes, draw_names=result.objects is None)
+    overlay = draw_overlay(frame, labels_YX, result.classes, draw_names=result.objects is None)
     if result.objects is not None:
         _draw_boxes(overlay, result.objects, result.classes, scale)
     return overlay

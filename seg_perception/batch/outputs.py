@@ -18,7 +18,7 @@ import numpy.typing as npt
 from seg_perception.errors import ConfigurationError
 from seg_perception.imaging.picture_files import encode_index_mask
 from seg_perception.postprocess import draw_overlay, select_objects
-from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Labels, Segmentation
+from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Frame, Labels, Segmentation
 
 _JPEG_QUALITY = 92
 
@@ -38,9 +38,8 @@ class Picture:
     def overlay(self) -> U8:
         """The picture with the classes painted over it, RGB."""
         result = self.segmentation
-        return draw_overlay(
-            self.image_rgb, result.labels_YX, result.classes, objects=result.objects
-        )
+        frame = Frame.from_array(self.image_rgb)
+        return draw_overlay(frame, result.labels_YX, result.classes, objects=result.objects)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_perception.errors import InputError
+from seg_perception.imaging import to_rgb
 from seg_perception.postprocess.painting import PAINT_ONE, largest_squares, paint
-from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Labels, Objects
+from seg_perception.structures import BACKGROUND_NAMES, U8, ClassTable, Frame, Labels, Objects
 
 _MIN_NAMED_FRACTION = 0.002
 _NAMING_SIDE_PX = 90
 
 
 def draw_overlay(
-    image_rgb: U8,
+    frame: Frame,
     labels_YX: Labels,
     classes: ClassTable,
     *,
@@ -32,7 +33,8 @@ def draw_overlay(
     Background and unlabelled pixels stay as they are.
 
     Args:
-        image_rgb: (Y, X, 3) uint8; resized to the labels where their size differs.
+        frame: the image, which says itself in what order its channels are; resized to the labels
+            where their size differs. ``Frame.from_array`` makes one of an array.
         labels_YX: class id per pixel.
         classes: names and colours.
         opacity: 0 leaves the image, 1 paints solid colours.
@@ -45,13 +47,18 @@ def draw_overlay(
         An (Y, X, 3) uint8 RGB image of the labels' size, ``out`` where that is given.
 
     Raises:
-        InputError: the image is not RGB or the opacity is outside [0, 1].
+        InputError: the frame is not one, or its pixels cannot be used (as ``check_frame``), or the
+            opacity is outside [0, 1].
     """
-    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or not 0.0 <= opacity <= 1.0:
+    if not isinstance(frame, Frame):
         raise InputError(
-            f'expected an RGB image and an opacity in [0, 1], got shape {image_rgb.shape} '
-            f'and {opacity}'
+            f'expected a Frame, got {type(frame).__name__}; Frame.from_array(image, encoding) '
+            f"makes one of an array: 'rgb8', or 'bgr8' of what cv2.imread gives"
         )
+    if not 0.0 <= opacity <= 1.0:
+        raise InputError(f'expected an opacity in [0, 1], got {opacity}')
+    # How large a frame may be was decided where it came in.
+    image_rgb = to_rgb(frame, max_pixels=frame.height * frame.width)
     height, width = labels_YX.shape
     if image_rgb.shape[:2] != (height, width):
         resized = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)

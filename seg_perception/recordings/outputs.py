@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from seg_perception.errors import ConfigurationError
 from seg_perception.geometry.intrinsics import Intrinsics
-from seg_perception.imaging import to_rgb
 from seg_perception.messages.cdr import blank_image, write_image
 from seg_perception.messages.described import write_camera_info, write_detections
 from seg_perception.messages.topic_names import topic_tokens
@@ -211,7 +210,7 @@ def _mask(class_name: str) -> Callable[[ImageResult], U8]:
 def _overlay(result: ImageResult) -> U8:
     message, pixels = result.blank_image(3, 'rgb8')
     draw_overlay(
-        to_rgb(result.frame),
+        result.frame,
         result.segmentation.labels_YX,
         result.segmentation.classes,
         opacity=result.options.overlay_opacity,

@@ -9,7 +9,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from seg_perception.messages.described import write_camera_info, write_label_info
 from seg_perception.postprocess import draw_overlay
 from seg_perception.ros.frame_result import FrameResult, Output
-from seg_perception.structures import U8
+from seg_perception.structures import U8, Frame
 
 
 def label_outputs(
@@ -51,7 +51,7 @@ def _confidence(result: FrameResult) -> U8 | None:
 def _overlay(result: FrameResult) -> U8:
     message, pixels = result.blank_image(3, 'rgb8')
     draw_overlay(
-        result.image_rgb,
+        Frame.from_array(result.image_rgb),  # converted once for all outputs
         result.segmentation.labels_YX,
         result.segmentation.classes,
         opacity=result.parameters.overlay_opacity,

@@ -18,6 +18,7 @@ from seg_perception.pipeline import Segmenter
 from seg_perception.postprocess import draw_overlay
 from seg_perception.recovery import LoadedModel, ResilientSegmenter
 from seg_perception.ros.params import Parameters
+from seg_perception.structures import Frame
 
 
 def model_options(parameters: Parameters) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def _load_one(parameters: Parameters, card: ModelCard, check: Callable[[], None]
 def _warm_up_overlay(segmenter: Segmenter) -> None:
     """Loads or compiles what paints, so that no frame waits for it."""
     labels_YX = np.zeros((1, 1), segmenter.classes.label_dtype)
-    draw_overlay(np.zeros((1, 1, 3), np.uint8), labels_YX, segmenter.classes)
+    draw_overlay(Frame.from_array(np.zeros((1, 1, 3), np.uint8)), labels_YX, segmenter.classes)
 
 
 class ModelLoad(threading.Thread):
