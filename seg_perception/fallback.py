@@ -26,6 +26,7 @@ from seg_perception.backends.worded import Vocabulary
 from seg_perception.errors import ConfigurationError, InferenceError, ModelError, ServerError
 from seg_perception.models import ModelCard
 from seg_perception.pipeline import Image
+from seg_perception.pipeline.pending import FinishedSegmentations, Pending
 from seg_perception.recovery import LoadedModel
 from seg_perception.structures import ClassTable, Segmentation
 
@@ -189,6 +190,10 @@ class SegmenterWithFallback:
             if self._served is not None:
                 return ''
             return f'labels are from the fallback {self._fallback.card.name}: {self._reason}'
+
+    def start(self, images: Sequence[Image], **options: Any) -> Pending:
+        """See `LoadedModel.start`; waits, as only an answer tells who makes the results."""
+        return FinishedSegmentations(self.segment(images, **options))
 
     def segment(self, images: Sequence[Image], **options: Any) -> list[Segmentation]:
         """See `LoadedModel.segment`; by the local model where the server gives no answer."""

@@ -14,14 +14,20 @@ The policy, by what went wrong:
 
 What is loaded anew must succeed once before it may be loaded anew again; else the model is lost.
 No other device is ever taken.
+
+While one thread makes the results of some images, another may start the next. What brings the
+model back is done by the thread that finds the failure, while the other waits; images that were
+started with a model that is gone by then are segmented by the one that took its place.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from seg_perception.backends.worded import Vocabulary
@@ -36,6 +42,7 @@ from seg_perception.errors import (
 )
 from seg_perception.models import ModelCard
 from seg_perception.pipeline import Image
+from seg_perception.pipeline.pending import FinishedSegmentations, Pending
 from seg_perception.structures import ClassTable, Prompt, Segmentation
 
 SMALL_BATCHES_S = 60.0
@@ -87,6 +94,18 @@ class LoadedModel(Protocol):
         """Segments images."""
         ...
 
+    def start(
+        self,
+        images: Sequence[Image],
+        *,
+        prompts: Sequence[Sequence[Prompt]] | None = None,
+        confidence: bool = True,
+        objects: bool = True,
+        output_size_hw: tuple[int, int] | None = None,
+    ) -> Pending:
+        """Begins what `segment` does."""
+        ...
+
     @property
     def takes_prompts(self) -> bool:
         """Whether the model segments what prompts point at."""
@@ -118,10 +137,24 @@ class LoadedModel(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class _Era:
+    """From one abandoned call to the next.
+
+    Attributes:
+        model_lock: held by who starts images or brings the model back.
+        busy_since_s: when the calls under way began.
+    """
+
+    model_lock: threading.Lock
+    busy_since_s: dict[object, float]
+
+
 class ResilientSegmenter:
     """A segmenter that brings its model back to work.
 
-    One thread segments; another may watch, abandon and describe. Not thread-safe otherwise.
+    One thread starts images, one asks for results; another may watch, abandon and describe. Not
+    thread-safe otherwise.
 
     Args:
         load: loads the model and warms it up.
@@ -148,8 +181,7 @@ class ResilientSegmenter:
         self._load_s = time.monotonic() - start_s
         self._seen = self._model
         self._description = dict(self._model.description())
-        self._generation = 0
-        self._busy_since_s: float | None = None
+        self._era = _Era(threading.Lock(), {})
         self._num_failures = 0
         self._num_reloads = 0
         self._is_on_trial = False
@@ -194,8 +226,11 @@ class ResilientSegmenter:
     def scale_input(self, scale: float) -> None:
         """As `Segmenter.scale_input`, for models loaded anew too; for the segmenting thread."""
         if scale != self._scale:
-            self._seen.scale_input(scale)
-            self._scale = scale
+            with self._lock:
+                era = self._era
+            with era.model_lock:
+                self._seen.scale_input(scale)
+                self._scale = scale
 
     @property
     def takes_prompts(self) -> bool:
@@ -242,23 +277,56 @@ class ResilientSegmenter:
             InferenceError: the images are lost; the next may come through.
             ModelLostError: the model is lost, now and for all further calls.
         """
+        return self.start(images, **options).results()
+
+    def start(self, images: Sequence[Image], **options: Any) -> Pending:
+        """As `Segmenter.start`; see `segment` for what it and ``results`` raise."""
         with self._lock:
-            generation = self._generation
-            self._busy_since_s = time.monotonic()
+            era = self._era
+        with self._busy(era), era.model_lock:
+            model = self._working_model(era)
+            try:
+                pending = model.start(images, **options)
+            except Exception as error:
+                return FinishedSegmentations(self._recover(model, error, images, options, era))
+        return _ResilientCall(partial(self._results_of, pending, model, images, options, era))
+
+    def _results_of(
+        self,
+        pending: Pending,
+        model: LoadedModel,
+        images: Sequence[Image],
+        options: Mapping[str, Any],
+        era: _Era,
+    ) -> list[Segmentation]:
+        with self._busy(era):
+            try:
+                results = pending.results()
+            except Exception as error:
+                with era.model_lock:
+                    return self._recover(model, error, images, options, era)
+        self._note_success(model, era)
+        return results
+
+    @contextmanager
+    def _busy(self, era: _Era) -> Iterator[None]:
+        """Counts a call as under way."""
+        call = object()
+        with self._lock:
+            era.busy_since_s[call] = time.monotonic()
         try:
-            return self._segment(images, options, generation)
+            yield
         finally:
             with self._lock:
-                if generation == self._generation:
-                    self._busy_since_s = None
+                del era.busy_since_s[call]
 
     def is_hanging(self, timeout_s: float) -> bool:
         """Whether a call has not returned for longer than that, or three times its loading."""
         with self._lock:
-            if self._busy_since_s is None:
+            if not self._era.busy_since_s:
                 return False
             allowed_s = timeout_s if self._model is not None else timeout_s + 3.0 * self._load_s
-            return time.monotonic() - self._busy_since_s > allowed_s
+            return time.monotonic() - min(self._era.busy_since_s.values()) > allowed_s
 
     def abandon(self, reason: str) -> None:
         """Leaves the call that is under way to itself; the next one loads the model anew.
@@ -273,9 +341,8 @@ class ResilientSegmenter:
             ModelLostError: the model was loaded anew before and hangs again.
         """
         with self._lock:
-            self._generation += 1
+            self._era = _Era(threading.Lock(), {})
             self._model, self._reason = None, reason
-            self._busy_since_s = None
             if self._is_on_trial:
                 self._lost = ModelLostError(
                     f'{reason}, and hangs again after it was loaded anew: end the process',
@@ -293,45 +360,56 @@ class ResilientSegmenter:
         if model is not None:
             _close(model)
 
-    def _segment(
-        self, images: Sequence[Image], options: Mapping[str, Any], generation: int
+    def _recover(
+        self,
+        model: LoadedModel,
+        error: Exception,
+        images: Sequence[Image],
+        options: Mapping[str, Any],
+        era: _Era,
     ) -> list[Segmentation]:
-        model = self._working_model(generation)
+        """Does what the policy says of a failure; gives the images' results where it helps."""
         try:
-            results = self._try(model, images, options)
-        except (InputError, ConfigurationError, ServerError):
-            raise  # nothing that loading the model anew could mend
-        except DeviceLostError as error:
-            self._discard(model, str(error), generation)
-            results = self._working_model(generation).segment(images, **options)
-        except Exception as error:
-            self._count_failure(model, error, generation)
+            if isinstance(error, DeviceMemoryError) and model is self._model:
+                results = self._one_by_one(model, error, images, options)
+            elif model is self._model:
+                raise error
+            else:  # it went with other images
+                model = self._working_model(era)
+                results = model.segment(images, **options)
+        except (InputError, ConfigurationError, ServerError, ModelLostError):
+            raise  # nothing that bringing the model back could mend
+        except DeviceLostError as lost:
+            self._discard(model, str(lost), era)
+            model = self._working_model(era)
+            results = model.segment(images, **options)
+        except Exception as failure:
+            self._count_failure(model, failure, era)
             raise
-        with self._lock:
-            self._check_current(generation)
-            self._num_failures, self._is_on_trial = 0, False
+        self._note_success(model, era)
         return results
 
-    def _try(
-        self, model: LoadedModel, images: Sequence[Image], options: Mapping[str, Any]
+    def _one_by_one(
+        self,
+        model: LoadedModel,
+        error: DeviceMemoryError,
+        images: Sequence[Image],
+        options: Mapping[str, Any],
     ) -> list[Segmentation]:
-        """Segments the images; one by one, with caches freed, where memory runs out."""
-        try:
-            return model.segment(images, **options)
-        except DeviceMemoryError as error:
-            self._small_until_s = time.monotonic() + SMALL_BATCHES_S
-            self._report(f'{error}: caches are freed and {len(images)} image(s) tried one by one')
-            model.free_caches()
-            return [
-                result
-                for i, image in enumerate(images)
-                for result in model.segment([image], **_of_image(options, i))
-            ]
+        """Segments images that memory ran out for, with caches freed."""
+        self._small_until_s = time.monotonic() + SMALL_BATCHES_S
+        self._report(f'{error}: caches are freed and {len(images)} image(s) tried one by one')
+        model.free_caches()
+        return [
+            result
+            for i, image in enumerate(images)
+            for result in model.segment([image], **_of_image(options, i))
+        ]
 
-    def _working_model(self, generation: int) -> LoadedModel:
+    def _working_model(self, era: _Era) -> LoadedModel:
         """The model, loaded anew where it has to be."""
         with self._lock:
-            self._check_current(generation)
+            self._check_current(era)
             if self._lost is not None:
                 raise self._lost
             if self._model is not None:
@@ -347,11 +425,11 @@ class ResilientSegmenter:
                 needs_new_process=isinstance(error, DeviceLostError),
             )
             with self._lock:
-                if generation == self._generation:
+                if era is self._era:
                     self._lost = lost
             raise lost from error
         with self._lock:
-            if generation == self._generation and self._lost is None:
+            if era is self._era and self._lost is None:
                 self._model = self._seen = model
                 model.confidence_threshold = self._threshold
                 self._description = dict(model.description())
@@ -360,24 +438,30 @@ class ResilientSegmenter:
         _close(model)
         raise InferenceError('the model was abandoned while it was loaded')
 
-    def _count_failure(self, model: LoadedModel, error: Exception, generation: int) -> None:
+    def _note_success(self, model: LoadedModel, era: _Era) -> None:
         with self._lock:
-            if generation != self._generation:
+            self._check_current(era)
+            if model is self._model:
+                self._num_failures, self._is_on_trial = 0, False
+
+    def _count_failure(self, model: LoadedModel, error: Exception, era: _Era) -> None:
+        with self._lock:
+            if era is not self._era:
                 return
             self._num_failures += 1
             num_failures = self._num_failures
         if 0 < self._max_failures <= num_failures:
             reason = f'{num_failures} calls in a row failed, the last one with: {error}'
-            self._discard(model, reason, generation)
+            self._discard(model, reason, era)
 
-    def _discard(self, model: LoadedModel, reason: str, generation: int) -> None:
+    def _discard(self, model: LoadedModel, reason: str, era: _Era) -> None:
         """Has the model loaded anew at the next call.
 
         Raises:
             ModelLostError: that was done before, and it never worked since.
         """
         with self._lock:
-            self._check_current(generation)
+            self._check_current(era)
             self._model, self._num_failures, self._reason = None, 0, reason
             if self._is_on_trial:
                 self._lost = ModelLostError(f'{reason}, after it was loaded anew')
@@ -388,9 +472,20 @@ class ResilientSegmenter:
             raise lost
         self._report(f'{reason}: the model is loaded anew')
 
-    def _check_current(self, generation: int) -> None:
-        if generation != self._generation:
+    def _check_current(self, era: _Era) -> None:
+        if era is not self._era:
             raise InferenceError('the model was abandoned before it returned')
+
+
+class _ResilientCall:
+    """Images that were started; see `Pending`."""
+
+    def __init__(self, make_results: Callable[[], list[Segmentation]]) -> None:
+        self._make_results = make_results
+
+    def results(self) -> list[Segmentation]:
+        """See `Pending.results`."""
+        return self._make_results()
 
 
 def _of_image(options: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from seg_perception.errors import (
     ModelLostError,
     WeightsError,
 )
+from seg_perception.pipeline.pending import FinishedSegmentations
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.structures import ClassTable, Segmentation
 
@@ -47,6 +49,14 @@ class Model:
         elif fault is not None:
             raise fault
         return [Segmentation(image, None, CLASSES, {}) for image in images]
+
+    def start(self, images, **_):
+        """What is made of it fails where ``'late'`` comes before the fault."""
+        if self._faults[:1] == ['late']:
+            del self._faults[0]
+            self.log.append('start')
+            return SimpleNamespace(results=lambda: self.segment(images))
+        return FinishedSegmentations(self.segment(images))
 
     def description(self):
         return {'model': 'told'}
@@ -102,6 +112,83 @@ def test_out_of_memory_frees_caches_and_goes_one_by_one():
     assert rig.segmenter.batch_limit == 1
     [line] = rig.lines
     assert 'caches are freed and 3 image(s) tried one by one' in line
+
+
+@pytest.mark.parametrize(
+    ('fault', 'log'),
+    [
+        (MEMORY, ['load', 'start', 3, 'free', 1, 1, 1]),
+        (LOST, ['load', 'start', 3, 'close', 'load', 3]),
+    ],
+)
+def test_results_that_fail_are_made_once_more_as_if_the_start_had_failed(fault, log):
+    rig = Rig('late', fault)
+    assert rig.segment(IMAGES) == [0, 1, 2]
+    assert rig.log == log
+
+
+def test_what_was_started_before_the_model_was_lost_is_segmented_by_the_next_one():
+    """And its failure says nothing of the one that took over."""
+    rig = Rig('late', 'late', LOST, None, LOST)
+    first, second = (rig.segmenter.start(IMAGES[:num]) for num in (1, 2))
+    assert len(first.results()) == 1
+    assert len(second.results()) == 2
+    assert rig.segmenter.num_reloads == 1
+    assert rig.log == ['load', 'start', 'start', 1, 'close', 'load', 1, 2, 2]
+    assert rig.segment() == [0]
+
+
+def test_nobody_starts_images_while_another_thread_brings_the_model_back():
+    loading, go_on = threading.Event(), threading.Event()
+    rig = Rig('late', LOST)
+
+    def load():
+        loading.set()
+        assert go_on.wait(TIMEOUT_S)
+        return Model(rig.faults, rig.log)
+
+    pending = rig.segmenter.start(IMAGES[:1])
+    rig.segmenter._load = load
+    results, started = [], []
+    failing = threading.Thread(target=lambda: results.append(pending.results()))
+    failing.start()
+    assert loading.wait(TIMEOUT_S)
+    starting = threading.Thread(target=lambda: started.append(rig.segmenter.start(IMAGES[:2])))
+    starting.start()
+    starting.join(0.2)
+    assert not started
+    go_on.set()
+    failing.join(TIMEOUT_S)
+    starting.join(TIMEOUT_S)
+    assert len(results[0]) == 1
+    assert len(started[0].results()) == 2
+    assert rig.log == ['load', 'start', 1, 'close', 'load', 1, 2]
+
+
+def test_results_that_never_come_are_a_call_that_hangs():
+    hang = threading.Event()
+    rig = Rig('late', hang.wait)
+    pending = rig.segmenter.start(IMAGES[:1])
+    assert not rig.segmenter.is_hanging(0.0)
+    failures = []
+
+    def ask():
+        try:
+            pending.results()
+        except InferenceError as error:
+            failures.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not rig.segmenter.is_hanging(0.0):
+        assert asking.is_alive()
+    rig.segmenter.abandon('it hangs')
+    assert not rig.segmenter.is_hanging(0.0)
+    assert rig.segment() == [0]
+    hang.set()
+    asking.join(TIMEOUT_S)
+    assert 'abandoned' in str(failures[0])
+    assert rig.segment() == [0]
 
 
 def test_small_batches_end(monkeypatch):

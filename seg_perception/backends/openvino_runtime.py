@@ -138,8 +138,8 @@ class OpenVinoBackend(FileBackend):
 
     def _run(self, batch_B3HW: torch.Tensor) -> list[torch.Tensor]:
         image = self._input.take(batch_B3HW).numpy()
-        # views, no copies: the outputs are the request's own until its next run
-        results = self._request.infer({0: image}, share_inputs=True, share_outputs=True)
+        # shared outputs would be the request's own, and may be read while it runs the next time
+        results = self._request.infer({0: image}, share_inputs=True, share_outputs=False)
         return [torch.from_numpy(results[i]) for i in range(self._num_outputs)]
 
     def _release(self) -> None:

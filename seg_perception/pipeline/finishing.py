@@ -5,6 +5,7 @@ Legend: B images, C classes, H/W model grid, Y/X output pixels, N objects.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,8 @@ class Part:
 class Finisher:
     """Makes results of a model's output; keeps what it needs for sizes seen before.
 
+    For any thread, and several at once.
+
     Args:
         card: the model's.
         device: where the output is.
@@ -69,6 +72,7 @@ class Finisher:
         self._card = card
         self._device = device
         self._samplers: dict[tuple[Any, ...], GridSampler] = {}
+        self._lock = threading.Lock()
 
     def __call__(
         self,
@@ -159,30 +163,33 @@ class Finisher:
 
     def tables(self) -> list[GridSampler]:
         """What is kept from image to image."""
-        return list(self._samplers.values())
+        with self._lock:
+            return list(self._samplers.values())
 
     def forget(self) -> None:
         """Frees what is kept on the device."""
-        self._samplers.clear()
+        with self._lock:
+            self._samplers.clear()
 
     def sampler(
         self, grid_hw: tuple[int, ...], geometry: ResizeGeometry, output_hw: tuple[int, int]
     ) -> GridSampler:
         """What samples a grid of the model's at the pixels of a result."""
         key = (grid_hw, geometry, output_hw)
-        sampler = self._samplers.pop(key, None)
-        if sampler is None:
-            sampler = GridSampler(
-                (grid_hw[0], grid_hw[1]),
-                geometry,
-                output_hw,
-                align_corners=self._card.output.align_corners,
-                device=self._device,
-            )
-        self._samplers[key] = sampler  # most recently used last
-        while len(self._samplers) > _MAX_SAMPLERS:
-            del self._samplers[next(iter(self._samplers))]
-        return sampler
+        with self._lock:
+            sampler = self._samplers.pop(key, None)
+            if sampler is None:
+                sampler = GridSampler(
+                    (grid_hw[0], grid_hw[1]),
+                    geometry,
+                    output_hw,
+                    align_corners=self._card.output.align_corners,
+                    device=self._device,
+                )
+            self._samplers[key] = sampler  # most recently used last
+            while len(self._samplers) > _MAX_SAMPLERS:
+                del self._samplers[next(iter(self._samplers))]
+            return sampler
 
     def _classes_of(self, output: ModelOutput, index: int) -> ClassTable:
         return self._card.classes if output.classes is None else output.classes[index]

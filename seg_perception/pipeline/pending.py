@@ -1,11 +1,12 @@
-"""Results that are on their way from the device to the host.
+"""Results that are begun: on their way from the device to the host, or still to be made.
 
 Legend: B images, Y/X output pixels, N objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -17,14 +18,38 @@ from seg_perception.postprocess import objects_of_owners
 from seg_perception.structures import U8, ClassTable, Frame, Labels, Objects, Segmentation
 
 
+class Pending(Protocol):
+    """Images that are begun to be segmented."""
+
+    def results(self) -> list[Segmentation]:
+        """One result per image, in order; to be asked for once, by any thread."""
+        ...
+
+
+class FinishedSegmentations:
+    """Images that are segmented already.
+
+    Args:
+        results: one per image, in order.
+    """
+
+    def __init__(self, results: list[Segmentation]) -> None:
+        self._results = results
+
+    def results(self) -> list[Segmentation]:
+        """See `Pending.results`."""
+        return self._results
+
+
 class PendingSegmentations:
-    """Images that a `Segmenter` has begun to segment.
+    """Images that a `Segmenter` has begun to segment; see `Pending`.
 
     Args:
         card: the model's.
         frames: the images.
         downloads: what was made of them, on its way to the host.
         clock: times the stages.
+        rest: makes what is still to be made.
     """
 
     def __init__(
@@ -33,21 +58,24 @@ class PendingSegmentations:
         frames: Sequence[Frame],
         downloads: Sequence[Download],
         clock: StageClock,
+        rest: Callable[[], Sequence[Download]] = list,
     ) -> None:
         self._card = card
         self._frames = frames
         self._downloads = downloads
         self._clock = clock
+        self._rest = rest
 
     def results(self) -> list[Segmentation]:
-        """One result per image, in order; waits for the device. Arrays are the caller's to keep.
+        """See `Pending.results`; waits for the device. Arrays are the caller's to keep.
 
         Raises:
             InferenceError: the model failed, or gave something that is not a number.
         """
+        downloads = [*self._downloads, *self._rest()]
         made: dict[int, tuple[Labels, U8 | None, Objects | None, ClassTable]] = {}
         with self._clock.host_stage('download'), translated(self._card.name, 'on its device'):
-            for download in self._downloads:
+            for download in downloads:
                 arrays = download.arrays()
                 if arrays.get('is_nan', np.False_).any():
                     raise InferenceError(

@@ -47,7 +47,8 @@ class Segmenter:
         [result] = segmenter.segment([image_rgb])
         print(result.class_fractions())
 
-    Not thread-safe: one segmenter belongs to one worker.
+    Not thread-safe: one segmenter belongs to one worker. Results of what was started may be asked
+    for by another thread while the worker starts the next.
 
     Args:
         model: what ``models.resolve`` takes: a catalog name, ``hf:…``, ``torchvision:…``,
@@ -275,15 +276,13 @@ class Segmenter:
             ConfigurationError: ``output_size_hw`` cannot be, prompts are missing or not for this
                 model.
         """
-        # A device reports what a kernel did at any later call, in whichever stage that is.
-        with device_failures(self.card.name, f'on {len(images)} image(s)'):
-            return self.start(
-                images,
-                prompts=prompts,
-                confidence=confidence,
-                objects=objects,
-                output_size_hw=output_size_hw,
-            ).results()
+        return self.start(
+            images,
+            prompts=prompts,
+            confidence=confidence,
+            objects=objects,
+            output_size_hw=output_size_hw,
+        ).results()
 
     def start(
         self,
@@ -294,9 +293,10 @@ class Segmenter:
         objects: bool = True,
         output_size_hw: tuple[int, int] | None = None,
     ) -> PendingSegmentations:
-        """Begins what `segment` does; on a GPU it does not wait for the device.
+        """Begins what `segment` does: all but the postprocessing; on a GPU it waits for nothing.
 
-        To keep a GPU busy, start the next images before asking for these results; see `stream`.
+        To keep the model busy, start the next images before asking for these results, or while
+        another thread asks for them; see `stream`.
 
         Args:
             images: see `segment`; their bytes are free on return.
@@ -309,8 +309,8 @@ class Segmenter:
             What gives the results.
 
         Raises:
-            InputError, InferenceError, ConfigurationError: see `segment`. On a GPU some errors
-                come from ``results`` only.
+            InputError, InferenceError, ConfigurationError: see `segment`. Some errors come from
+                ``results`` only.
         """
         if output_size_hw is not None and not (
             len(output_size_hw) == 2 and min(output_size_hw) > 0
@@ -324,13 +324,22 @@ class Segmenter:
         clock = StageClock(self.device)
         with clock.host_stage('decode'):
             frames = [to_frame(image, self._max_pixels) for image in images]
-        with torch.inference_mode():
+        # A device reports what a kernel did at any later call, in whichever stage that is.
+        failures = device_failures(self.card.name, f'on {len(images)} image(s)')
+        with failures, torch.inference_mode():
             downloads = self._replayed(frames, wanted, clock)
-            if downloads is None:
-                downloads = self._download(
-                    self._stages(frames, wanted, clock.stage, prompts=prompts)
-                )
-        return PendingSegmentations(self.card, frames, downloads, clock)
+            if downloads is not None:
+                return PendingSegmentations(self.card, frames, downloads, clock)
+            parts, make_last = self._stages(frames, wanted, clock.stage, prompts=prompts)
+            if self._stream is not None:
+                parts, make_last = parts + make_last(), list
+
+            def rest() -> list[Download]:
+                use_threads(self._num_threads)
+                with failures, torch.inference_mode():
+                    return self._download(make_last())
+
+            return PendingSegmentations(self.card, frames, self._download(parts), clock, rest)
 
     def _replayed(
         self, frames: Sequence[Frame], wanted: Wanted, clock: StageClock
@@ -344,9 +353,15 @@ class Segmenter:
             return self._graphs.run(
                 kind,
                 [frame_bytes(frame, max_pixels=self._max_pixels) for frame in frames],
-                lambda sources: self._stages(frames, wanted, lambda _: nullcontext(), sources),
+                lambda sources: self._all_parts(frames, wanted, sources),
                 self._download,
             )
+
+    def _all_parts(
+        self, frames: Sequence[Frame], wanted: Wanted, sources: Sequence[torch.Tensor]
+    ) -> list[Part]:
+        parts, make_last = self._stages(frames, wanted, lambda _: nullcontext(), sources)
+        return parts + make_last()
 
     def _download(self, parts: Sequence[Part]) -> list[Download]:
         return [Download(part, self._stream) for part in parts]

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import cast
 
 import torch
 
-from seg_perception.backends import Backend
+from seg_perception.backends import Backend, ModelOutput
 from seg_perception.backends.prompted import PromptedBackend
 from seg_perception.backends.prompts import ImagePrompts
 from seg_perception.imaging.preprocess import Preprocessor
+from seg_perception.imaging.resize_plan import ResizeGeometry
 from seg_perception.pipeline.finishing import Finisher, Part, Wanted
 from seg_perception.structures import Frame, Prompt
 
@@ -40,7 +42,7 @@ class Stages:
         stage: Callable[[str], AbstractContextManager[None]],
         sources: Sequence[torch.Tensor] | None = None,
         prompts: Sequence[Sequence[Prompt]] | None = None,
-    ) -> list[Part]:
+    ) -> tuple[list[Part], Callable[[], list[Part]]]:
         """Results of frames of any sizes, still on the device.
 
         Args:
@@ -50,12 +52,18 @@ class Stages:
             sources: the frames' bytes on the device; only sizes and encodings of the frames are
                 looked at then.
             prompts: of each frame, for a `PromptedBackend` alone.
+
+        Returns:
+            The results but for those of the last batch, and what makes these, by any thread: on
+            a CPU the model is free for other frames meanwhile.
         """
         parts: list[Part] = []
+        make_last: Callable[[], list[Part]] = list
         with stage('preprocess'):
             batches = self._preprocess(frames, sources)
         for batch_B3HW, indices, geometries in batches:
             for part in _parts(len(indices), self._backend.max_batch):
+                parts += make_last()
                 with stage('infer'):
                     if prompts is None:
                         output = self._backend.infer(batch_B3HW[part])
@@ -66,9 +74,21 @@ class Stages:
                         ]
                         prompted = cast(PromptedBackend, self._backend)
                         output = prompted.infer_prompted(batch_B3HW[part], asked)
-                with stage('postprocess'):
-                    parts += self._finish(output, indices[part], geometries[part], wanted)
-        return parts
+                make_last = partial(
+                    self._finished, stage, output, indices[part], geometries[part], wanted
+                )
+        return parts, make_last
+
+    def _finished(
+        self,
+        stage: Callable[[str], AbstractContextManager[None]],
+        output: ModelOutput,
+        indices: Sequence[int],
+        geometries: Sequence[ResizeGeometry],
+        wanted: Wanted,
+    ) -> list[Part]:
+        with stage('postprocess'):
+            return list(self._finish(output, indices, geometries, wanted))
 
 
 def _parts(num_items: int, max_items: int | None) -> Iterator[slice]:

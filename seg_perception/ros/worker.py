@@ -1,7 +1,8 @@
-"""The one thread that owns the model, and the one that publishes what it found.
+"""The one thread that runs the model, and the one that makes results of it and publishes them.
 
-Frames are published while the model works on the next ones. No result ever waits for more than
-the one before it, so nothing is queued or overtaken.
+Frames are finished while the model works on the next ones; where none waits, the model's thread
+does it itself, as waking the other takes time. No result ever waits for more than the one before
+it, so nothing is queued or overtaken.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn
 
 from seg_perception.errors import GeometryError, InputError, ModelLostError, ServerError
 from seg_perception.imaging import decode
+from seg_perception.pipeline.pending import Pending
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.accounting import DropReason
 from seg_perception.ros.camera import Camera
@@ -24,13 +27,14 @@ from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
 from seg_perception.ros.params import Parameters
+from seg_perception.ros.side_thread import SideThread
 from seg_perception.structures import Frame, Prompt, Segmentation
 
 _MAX_TOLD = 50
 """Objects that the answer to a request names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Task:
     """A decoded frame and what is wanted of it; prompts are None where the model takes none."""
 
@@ -49,7 +53,7 @@ class SegmentationWorker(threading.Thread):
     with a frame ends the thread. It ends when the last frame is published.
 
     Args:
-        segmenter: segments on this thread only; `exchange` gives it another.
+        segmenter: starts images on this thread only; `exchange` gives it another.
         cameras: by name.
         mailboxes: where frames come from.
         parameters: the node's, as they are now.
@@ -83,16 +87,15 @@ class SegmentationWorker(threading.Thread):
         self._log = log
         self._on_lost = on_lost
         self._lock = threading.Lock()
-        self._with_model: Sequence[_Task] = ()
+        self._with_model: list[_Task] = []
         self._abandoned = threading.Event()
-        self._publisher = ThreadPoolExecutor(1, 'segmentation_publisher')
-        self._publishing: Future[None] | None = None
+        self._finisher = SideThread('segmentation_finisher')
         self._broken: ModelLostError | None = None
         self._exchanges: queue.SimpleQueue[Callable[[], ResilientSegmenter]] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Serves until the mailboxes are closed."""
-        with self._publisher:
+        with self._finisher:
             self._serve()
 
     def _serve(self) -> None:
@@ -141,8 +144,7 @@ class SegmentationWorker(threading.Thread):
         """
         try:
             while self._broken is None and not self._exchanges.empty():
-                if self._publishing is not None:
-                    self._publishing.result()
+                self._finisher.wait()
                 before, self.segmenter = self.segmenter, self._exchanges.get()()
                 if self.segmenter is not before:  # what the other cost says nothing of this one
                     self._load.start(can_scale=self.segmenter.can_scale_input)
@@ -175,7 +177,7 @@ class SegmentationWorker(threading.Thread):
         """
         with self._lock:
             self._abandoned.set()
-            tasks, self._with_model = self._with_model, ()
+            tasks, self._with_model = self._with_model, []
         for task in tasks:
             self._drop(task.camera, task.job, DropReason.MODEL_ERROR, reason)
         successor = SegmentationWorker(
@@ -221,75 +223,84 @@ class SegmentationWorker(threading.Thread):
         """Has `succeed` account for frames from now on; does so here where it came before."""
         with self._lock:
             is_abandoned = self._abandoned.is_set()
-            self._with_model = () if is_abandoned else tasks
+            if not is_abandoned:
+                self._with_model += tasks
         if is_abandoned:
             for task in tasks:
                 self._drop(task.camera, task.job, DropReason.MODEL_ERROR, 'the model hangs')
         return not is_abandoned
 
-    def _segment(
-        self, tasks: Sequence[_Task], parameters: Parameters, later: Sequence[_Task] = ()
-    ) -> None:
-        """Runs the model on a batch and hands over the results; on failure, frame by frame.
-
-        Args:
-            tasks: the batch, handed to the model.
-            parameters: the node's.
-            later: others that were taken and are not done yet.
-        """
+    def _take_back(self, tasks: Sequence[_Task]) -> bool:
+        """Accounts for frames here again; False where `succeed` has done it."""
         with self._lock:
             if self._abandoned.is_set():
-                return  # the frames are accounted for
-            self._with_model = [*tasks, *later]
+                return False
+            self._with_model = [task for task in self._with_model if task not in tasks]
+        return True
+
+    def _segment(self, tasks: Sequence[_Task], parameters: Parameters) -> None:
+        """Runs the model on a batch and has the results made and published."""
         segmenter, scale = self.segmenter, self._load.step.input_scale
-        results: list[Segmentation] = []
-        failure: Exception | None = None
         try:
             segmenter.scale_input(scale if segmenter.can_scale_input else 1.0)
-            results = segmenter.segment(
-                [task.frame for task in tasks],
-                prompts=_prompts_of(tasks),
-                confidence=any(
-                    task.camera.outputs.needs_confidence(task.topics) for task in tasks
-                ),
-                objects=any(
-                    task.job.requests or task.camera.outputs.needs_objects(task.topics)
-                    for task in tasks
-                ),
-                output_size_hw=parameters.output_size_hw,
-            )
+            results = self._start(tasks, parameters).results
         except Exception as error:
-            failure = error
-        # A server that did not answer is not asked again for each of them.
-        goes_on = failure is not None and len(tasks) > 1 and not isinstance(failure, ServerError)
-        with self._lock:
-            is_abandoned = self._abandoned.is_set()
-            self._with_model = () if is_abandoned else tasks if goes_on else later
-        if is_abandoned:
-            return  # the frames are accounted for
-        if isinstance(failure, ModelLostError):
-            self._on_lost(failure)
-        if goes_on:
-            # One bad frame must not take the others with it.
-            for i, task in enumerate(tasks):
-                self._segment([task], parameters, tasks[i + 1 :])
-            return
-        if failure is not None:
-            for task in tasks:
-                self._fail(task.camera, task.job, failure)
-            return
-        if self._publishing is not None:
-            self._publishing.result()
-        self._publishing = self._publisher.submit(self._publish_all, tasks, results, parameters)
+            results = partial(_raise, error)
+        finish = partial(self._finish, tasks, results, parameters)
+        self._finisher.wait()
+        if self._mailboxes.is_empty:
+            finish()
+        else:
+            self._finisher.call(finish)
 
-    def _publish_all(
-        self, tasks: Sequence[_Task], results: Sequence[Segmentation], parameters: Parameters
+    def _start(self, tasks: Sequence[_Task], parameters: Parameters) -> Pending:
+        return self.segmenter.start(
+            [task.frame for task in tasks],
+            prompts=_prompts_of(tasks),
+            confidence=any(task.camera.outputs.needs_confidence(task.topics) for task in tasks),
+            objects=any(
+                task.job.requests or task.camera.outputs.needs_objects(task.topics)
+                for task in tasks
+            ),
+            output_size_hw=parameters.output_size_hw,
+        )
+
+    def _make_results(self, tasks: Sequence[_Task], parameters: Parameters) -> list[Segmentation]:
+        if self._abandoned.is_set():
+            return []  # nobody wants them
+        return self._start(tasks, parameters).results()
+
+    def _finish(
+        self,
+        tasks: Sequence[_Task],
+        make_results: Callable[[], list[Segmentation]],
+        parameters: Parameters,
     ) -> None:
-        for task, result in zip(tasks, results, strict=True):
-            try:
-                self._publish(task, result, parameters)
-            except Exception as error:
-                self._fail(task.camera, task.job, error)
+        """Publishes the results of a batch; where there are none, those of its frames one by one.
+
+        Every frame ends in its account, but for those that `succeed` has accounted for.
+        """
+        try:
+            results = make_results()
+        except Exception as error:
+            # One bad frame must not take the others with it; a server that did not answer is not
+            # asked again for each of them.
+            if len(tasks) > 1 and not isinstance(error, ServerError):
+                for alone in ([task] for task in tasks):
+                    make_alone = partial(self._make_results, alone, parameters)
+                    self._finish(alone, make_alone, parameters)
+            elif self._take_back(tasks):
+                if isinstance(error, ModelLostError):
+                    self._on_lost(error)
+                for task in tasks:
+                    self._fail(task.camera, task.job, error)
+            return
+        if self._take_back(tasks):
+            for task, result in zip(tasks, results, strict=True):
+                try:
+                    self._publish(task, result, parameters)
+                except Exception as error:
+                    self._fail(task.camera, task.job, error)
 
     def _publish(self, task: _Task, result: Segmentation, parameters: Parameters) -> None:
         start_s = time.monotonic()
@@ -336,6 +347,10 @@ class SegmentationWorker(threading.Thread):
     def _drop(self, camera: Camera, job: Job, reason: DropReason, outcome: str = '') -> None:
         camera.account.drop(reason)
         _answer(job, outcome or reason.value, is_success=False)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _why_nothing(errors: Mapping[str, Exception], needs_depth: bool) -> DropReason:

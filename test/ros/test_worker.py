@@ -45,7 +45,7 @@ class Model:
     def scale_input(self, scale):
         assert scale == 1.0
 
-    def segment(self, frames, **_):
+    def start(self, frames, **_):
         self.called.release()
         if self.hangs_at_ns in [frame.stamp_ns for frame in frames]:
             assert self.go_on.wait(TIMEOUT_S)
