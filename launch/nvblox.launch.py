@@ -23,7 +23,7 @@ from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import SetRemap
 from launch_ros.substitutions import FindPackageShare
 
-from seg_perception.ros.outputs import topic_token
+from seg_perception.messages.topic_names import topic_token
 
 SHARE = FindPackageShare('seg_perception')
 
