@@ -4,7 +4,7 @@
     ros2 launch seg_perception demo.launch.py source:=/path/to/video.mp4 seconds:=30
 
 Ends with the first of its processes: when the monitor is done, RViz is closed or a node fails.
-The model's arguments are those of ``segmentation.launch.py``.
+The other arguments are those of ``segmentation.launch.py``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from launch.actions import (
     RegisterEventHandler,
     Shutdown,
 )
-from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
@@ -35,7 +34,7 @@ MONITOR_PARAMETERS = {'seconds': ('duration_s', float), 'overlay': ('overlay_pat
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, the segmentation node, the image source, the monitor and RViz."""
+    """Arguments, the segmentation node (and RViz), the image source and the monitor."""
     return LaunchDescription(
         [
             DeclareLaunchArgument(
@@ -56,12 +55,6 @@ def generate_launch_description() -> LaunchDescription:
                 description='Where to save a picture of the overlays at the end; nowhere if '
                 'empty.',
             ),
-            DeclareLaunchArgument(
-                'rviz',
-                default_value='false',
-                choices=['true', 'false'],
-                description='Whether to open RViz with config/segmentation.rviz.',
-            ),
             # The monitor is done, RViz was closed, or something failed: the rest is of no use.
             RegisterEventHandler(OnProcessExit(on_exit=end)),
             # First, as it also sets the DDS profile for the processes after it.
@@ -72,14 +65,6 @@ def generate_launch_description() -> LaunchDescription:
                 launch_arguments={'image': IMAGE}.items(),
             ),
             OpaqueFunction(function=start),
-            Node(
-                package='rviz2',
-                executable='rviz2',
-                arguments=['-d', PathJoinSubstitution([SHARE, 'config', 'segmentation.rviz'])],
-                # What it says about the graphics card would bury the monitor's lines.
-                ros_arguments=['--log-level', 'warn'],
-                condition=IfCondition(LaunchConfiguration('rviz')),
-            ),
         ]
     )
 

@@ -47,6 +47,9 @@ def generate_launch_description() -> LaunchDescription:
                 description='Topic of the depth images, registered to the colour images.',
             ),
             DeclareLaunchArgument(
+                'rviz_config', default_value='rgbd', description='The file that RViz opens.'
+            ),
+            DeclareLaunchArgument(
                 'target',
                 default_value='',
                 description='What to grasp: a class, or the id of an object. It can be changed '

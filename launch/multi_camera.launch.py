@@ -1,9 +1,10 @@
 """Starts one segmentation node for any number of cameras, which a YAML file names.
 
-    ros2 launch seg_perception multi_camera.launch.py params_file:=/path/to/cameras.yaml
+    ros2 launch seg_perception multi_camera.launch.py params_file:=cameras.yaml rviz:=true
 
 The file is a parameter file of the node; ``config/multi_camera.yaml`` is an example. All cameras
-share one model in memory. The other arguments are those of ``segmentation.launch.py``.
+share one model in memory; RViz shows their overlays side by side. The other arguments are those
+of ``segmentation.launch.py``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     ros2 launch seg_perception nav2_semantic.launch.py costmap:=nav2.yaml model:=NAME depth:=TOPIC
 
 The costmap runs on its own, to look at and to tune; a robot's own costmaps take the layer from
-the same file. The other arguments are those of ``segmentation.launch.py``.
+the same file. ``rviz:=true`` shows both. The other arguments are those of
+``segmentation.launch.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Opaq
 from launch.launch_context import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import Node, SetRemap
 from launch_ros.substitutions import FindPackageShare
 
 SHARE = FindPackageShare('seg_perception')
@@ -36,19 +37,17 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'costmap', description='Parameter file written by seg-perception nav2-config.'
             ),
-            # First, so that nothing is started where something is missing.
-            OpaqueFunction(function=start_costmap),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(
-                    PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
-                )
+            DeclareLaunchArgument(
+                'rviz_config', default_value='navigation', description='The file that RViz opens.'
             ),
+            # First, so that nothing is started where something is missing.
+            OpaqueFunction(function=start),
         ]
     )
 
 
-def start_costmap(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Nav2's costmap node and the manager that activates it."""
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Nav2's costmap node, the manager that activates it, and the launch file for one camera."""
     given = context.launch_configurations
     for package, source in NEEDED_PACKAGES.items():
         try:
@@ -62,7 +61,9 @@ def start_costmap(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             'depth: expected the topic of the depth images, for there are no points without them'
         )
     with open(given['costmap'], encoding='utf-8') as file:
-        name = next(iter(yaml.safe_load(file)))  # of the node and of its namespace
+        tree = yaml.safe_load(file)
+    name = next(iter(tree))  # of the node and of its namespace
+    frame = tree[name][name]['ros__parameters']['global_frame']
     clock = {'use_sim_time': given.get('use_sim_time') == 'true'}
     return [
         Node(
@@ -83,5 +84,13 @@ def start_costmap(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 clock,
             ],
             output='screen',
+        ),
+        # For RViz, whose file has the costmap's usual name.
+        *(SetRemap(f'/costmap/{t}', f'/{name}/{t}') for t in ('costmap', 'costmap_updates')),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(
+                PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
+            ),
+            launch_arguments={'fixed_frame': given.get('fixed_frame') or frame}.items(),
         ),
     ]

@@ -1,6 +1,6 @@
-"""Starts the segmentation node for one camera.
+"""Starts the segmentation node for one camera and, if asked to, RViz.
 
-    ros2 launch seg_perception segmentation.launch.py image:=/camera/image_raw
+    ros2 launch seg_perception segmentation.launch.py image:=/camera/image_raw rviz:=true
 
 An argument that is not given is not passed on: the node's own defaults hold (see
 ``config/segmentation.yaml`` for all of them), or those of ``params_file``.
@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
+import yaml
 from launch import LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.launch_context import LaunchContext
 from launch_ros.actions import Node
 
 from seg_perception.ros.environment import DDS_PROFILE, find_share_file, profile_variables
+from seg_perception.ros.rviz_cameras import cameras_config, image_topics, remappings
 
 BOOLEANS = ['', 'true', 'false']
 
@@ -133,6 +137,24 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='info',
                 choices=['debug', 'info', 'warn', 'error', 'fatal'],
             ),
+            argument(
+                'rviz',
+                "Whether to open RViz, with the cameras' topics in the place of those in its "
+                'file.',
+                default_value='false',
+                choices=['true', 'false'],
+            ),
+            argument(
+                'rviz_config',
+                'Which of the files of config/ RViz opens; for one camera or for several, as '
+                'there are, if empty.',
+                choices=['', 'segmentation', 'multi_camera', 'rgbd', 'navigation'],
+            ),
+            argument(
+                'fixed_frame',
+                "Frame RViz shows all in: the file's if empty; the images' frame_id where there "
+                'is no TF.',
+            ),
             OpaqueFunction(function=start),
         ]
     )
@@ -169,7 +191,37 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         # Colours for people only: in a file they are noise.
         emulate_tty=sys.stdout.isatty(),
     )
-    return [*dds_profile(context), node]
+    rviz = [start_rviz(given, overrides)] if given['rviz'] == 'true' else []
+    return [*dds_profile(context), node, *rviz]
+
+
+def start_rviz(given: dict[str, str], overrides: dict[str, object]) -> Node:
+    """RViz, showing the cameras that the node is told of."""
+    tree = {}
+    if 'params_file' in given:
+        tree = yaml.safe_load(Path(given['params_file']).read_text(encoding='utf-8')) or {}
+    topics = image_topics(tree, overrides, given.get('namespace', ''))
+    name = given.get('rviz_config', 'segmentation' if len(topics) == 1 else 'multi_camera')
+    config = find_share_file(Path('config', f'{name}.rviz'))
+    if config is None:
+        raise RuntimeError(f'config/{name}.rviz is not installed')
+    renamed = [] if name == 'multi_camera' else remappings(config, next(iter(topics.values())))
+    if name == 'multi_camera':
+        with tempfile.NamedTemporaryFile(
+            'w', prefix='multi_camera_', suffix='.rviz', delete=False
+        ) as file:
+            file.write(cameras_config(config, topics))
+        config = Path(file.name)
+    frame = ['-f', given['fixed_frame']] if 'fixed_frame' in given else []
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        arguments=['-d', str(config), *frame],
+        remappings=renamed,
+        parameters=[{'use_sim_time': given.get('use_sim_time') == 'true'}],
+        # What it says about the graphics card would bury the node's lines.
+        ros_arguments=['--log-level', 'warn'],
+    )
 
 
 def dds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:

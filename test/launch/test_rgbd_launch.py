@@ -90,15 +90,17 @@ def test_rviz_shows_the_cameras_topics(ros, spawn, installed, rviz):
     end(running)
 
 
-def test_rgbd_opens_no_rviz_unless_asked():
+def test_no_rviz_unless_asked():
     from launch import LaunchContext
+    from launch_ros.actions import Node
 
-    module = load('rgbd')
+    module = load('segmentation')
     context = LaunchContext()
     for argument in module.generate_launch_description().get_launch_arguments():
-        if argument.name == 'rviz':
-            argument.execute(context)
-    assert module.start_rviz(context) == []
+        argument.execute(context)
+    assert len([action for action in module.start(context) if isinstance(action, Node)]) == 1
+    context.launch_configurations['rviz'] = 'true'
+    assert len([action for action in module.start(context) if isinstance(action, Node)]) == 2
 
 
 @pytest.mark.parametrize('name', ['rgbd', 'grasping'])
