@@ -1,12 +1,13 @@
 """The one thread that runs the model, and the one that makes results of it and publishes them.
 
-Frames are finished while the model works on the next ones; where none waits, the model's thread
-does it itself, as waking the other takes time. No result ever waits for more than the one before
-it, so nothing is queued or overtaken.
+Frames are finished while the model works on the next ones; where none waits and it is quickly
+done, the model's thread does it itself, as waking the other takes time. No result ever waits for
+more than the one before it, so nothing is queued or overtaken.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -30,6 +31,8 @@ from seg_perception.ros.params import Parameters
 from seg_perception.ros.side_thread import SideThread
 from seg_perception.structures import Frame, Prompt, Segmentation
 
+_QUICK_S = 2e-3
+"""Finishing that takes no longer does not hold up the model's thread."""
 _MAX_TOLD = 50
 """Objects that the answer to a request names."""
 
@@ -90,6 +93,7 @@ class SegmentationWorker(threading.Thread):
         self._with_model: list[_Task] = []
         self._abandoned = threading.Event()
         self._finisher = SideThread('segmentation_finisher')
+        self._finish_s = math.inf
         self._broken: ModelLostError | None = None
         self._exchanges: queue.SimpleQueue[Callable[[], ResilientSegmenter]] = queue.SimpleQueue()
 
@@ -178,6 +182,7 @@ class SegmentationWorker(threading.Thread):
         with self._lock:
             self._abandoned.set()
             tasks, self._with_model = self._with_model, []
+        self._mailboxes.wake()  # it may be the results that do not come
         for task in tasks:
             self._drop(task.camera, task.job, DropReason.MODEL_ERROR, reason)
         successor = SegmentationWorker(
@@ -248,7 +253,7 @@ class SegmentationWorker(threading.Thread):
             results = partial(_raise, error)
         finish = partial(self._finish, tasks, results, parameters)
         self._finisher.wait()
-        if self._mailboxes.is_empty:
+        if self._finish_s < _QUICK_S and self._mailboxes.is_empty:
             finish()
         else:
             self._finisher.call(finish)
@@ -280,6 +285,7 @@ class SegmentationWorker(threading.Thread):
 
         Every frame ends in its account, but for those that `succeed` has accounted for.
         """
+        start_s = time.monotonic()
         try:
             results = make_results()
         except Exception as error:
@@ -301,6 +307,7 @@ class SegmentationWorker(threading.Thread):
                     self._publish(task, result, parameters)
                 except Exception as error:
                     self._fail(task.camera, task.job, error)
+        self._finish_s = time.monotonic() - start_s
 
     def _publish(self, task: _Task, result: Segmentation, parameters: Parameters) -> None:
         start_s = time.monotonic()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from seg_perception.errors import InferenceError
+from seg_perception.ros import worker
 from seg_perception.ros.accounting import CameraAccount
 from seg_perception.ros.frame_result import FrameResult
-from seg_perception.ros.jobs import Job, Request
+from seg_perception.ros.jobs import Job
 from seg_perception.ros.load import LoadControl, LoadStep
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
@@ -31,12 +32,13 @@ class Lines(list):
 
 
 class Model:
-    """Says when it was called; fails on frames of one stamp."""
+    """Says when it was called; fails on frames of one stamp, and on others when it is asked."""
 
     def __init__(self):
         self.called = threading.Semaphore(0)
-        self.fails_at_ns = self.hangs_at_ns = None
+        self.fails_at_ns = self.hangs_at_ns = self.fails_late_at_ns = self.hangs_late_at_ns = None
         self.go_on = threading.Event()
+        self.num_images = []
 
     batch_limit = None
     can_scale_input = True
@@ -46,13 +48,23 @@ class Model:
         assert scale == 1.0
 
     def start(self, frames, **_):
+        stamps_ns = [frame.stamp_ns for frame in frames]
+        self.num_images.append(len(frames))
         self.called.release()
-        if self.hangs_at_ns in [frame.stamp_ns for frame in frames]:
+        self._work(stamps_ns, self.hangs_at_ns, self.fails_at_ns)
+
+        def results():
+            self._work(stamps_ns, self.hangs_late_at_ns, self.fails_late_at_ns)
+            labels = np.zeros((1, 1), np.uint8)
+            return [Segmentation(labels, None, CLASSES, {}, stamp_ns=ns) for ns in stamps_ns]
+
+        return SimpleNamespace(results=results)
+
+    def _work(self, stamps_ns, hangs_at_ns, fails_at_ns):
+        if hangs_at_ns in stamps_ns:
             assert self.go_on.wait(TIMEOUT_S)
-        if self.fails_at_ns in [frame.stamp_ns for frame in frames]:
+        if fails_at_ns in stamps_ns:
             raise InferenceError('no')
-        labels = np.zeros((1, 1), np.uint8)
-        return [Segmentation(labels, None, CLASSES, {}, stamp_ns=f.stamp_ns) for f in frames]
 
 
 class Outputs:
@@ -82,22 +94,25 @@ class Outputs:
 
 
 class Rig:
-    """A worker with one camera."""
+    """A worker with two cameras that publish to the same outputs."""
 
     def __init__(self):
         self.model, self.outputs, self.account = Model(), Outputs(), CameraAccount()
         self.lines, self.load = Lines(), LoadControl()
         self.mailboxes = Mailboxes(Job.inherit)
         self.mailboxes.open()
-        camera = SimpleNamespace(
-            name='front',
-            outputs=self.outputs,
-            account=self.account,
-            frame_result=lambda _, frame, segmentation, __: FrameResult(frame, segmentation),
-        )
+        cameras = {
+            name: SimpleNamespace(
+                name=name,
+                outputs=self.outputs,
+                account=self.account,
+                frame_result=lambda _, frame, segmentation, __: FrameResult(frame, segmentation),
+            )
+            for name in ('front', 'rear')
+        }
         self.worker = SegmentationWorker(
             self.model,
-            {'front': camera},
+            cameras,
             self.mailboxes,
             Parameters,
             lambda: 0,
@@ -107,10 +122,15 @@ class Rig:
         )
         self.worker.start()
 
-    def send(self, stamp_ns):
+    def send(self, stamp_ns, camera='front'):
         self.account.receive()
         frame = Frame.from_array(np.zeros((1, 1, 3), np.uint8), stamp_ns=stamp_ns)
-        assert self.mailboxes.put('front', Job(frame, time.monotonic())) is None
+        assert self.mailboxes.put(camera, Job(frame, time.monotonic())) is None
+
+    def wait_until_accounted_for(self):
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while self.account.snapshot().pending and time.monotonic() < deadline_s:
+            time.sleep(0.005)
 
 
 @pytest.fixture
@@ -178,24 +198,68 @@ def test_an_exchange_comes_between_two_frames(rig):
 
 def test_whatever_fails_is_counted_and_the_next_frame_comes_through(rig):
     rig.outputs.allowed.release(10)
-    rig.model.fails_at_ns, rig.outputs.fails_at_ns = 1, 2
-    for stamp_ns in (1, 2, 3):
+    rig.model.fails_at_ns, rig.outputs.fails_at_ns, rig.model.fails_late_at_ns = 1, 2, 3
+    for stamp_ns in (1, 2, 3, 4):
         rig.send(stamp_ns)
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while rig.account.snapshot().pending and time.monotonic() < deadline_s:
-            time.sleep(0.005)
+        rig.wait_until_accounted_for()
     now = rig.account.snapshot()
-    assert (now.published, now.dropped['model_error'], now.pending) == (1, 2, 0)
-    assert rig.outputs.published == [3]
+    assert (now.published, now.dropped['model_error'], now.pending) == (1, 3, 0)
+    assert rig.outputs.published == [4]
     assert [line.splitlines()[-1] for line in rig.lines] == [
         'front: no',
         'RuntimeError: cannot publish',
-    ]
+    ], 'the same is not said again at once'
 
 
-def test_a_worker_that_waits_for_ever_is_succeeded_and_its_frames_are_counted_once(rig):
+@pytest.mark.parametrize('is_late', [False, True])
+def test_one_bad_frame_does_not_take_the_others_of_its_batch_with_it(rig, is_late):
     rig.outputs.allowed.release(10)
     rig.model.hangs_at_ns = 1
+    rig.send(1)
+    assert rig.model.called.acquire(timeout=TIMEOUT_S)
+    rig.model.fails_at_ns, rig.model.fails_late_at_ns = (None, 2) if is_late else (2, None)
+    rig.send(2)
+    rig.send(3, 'rear')
+    rig.model.go_on.set()
+    rig.wait_until_accounted_for()
+    now = rig.account.snapshot()
+    assert (now.published, now.dropped['model_error'], now.pending) == (2, 1, 0)
+    assert rig.outputs.published == [1, 3]
+    assert rig.model.num_images == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize('quick_s', [TIMEOUT_S, 0.0])
+def test_the_model_s_thread_publishes_what_is_quick_unless_a_frame_waits(
+    rig, monkeypatch, quick_s
+):
+    monkeypatch.setattr(worker, '_QUICK_S', quick_s)
+    threads = []
+    publish = rig.outputs.publish
+
+    def noted(result, topics):
+        threads.append(threading.current_thread() is rig.worker)
+        return publish(result, topics)
+
+    rig.outputs.publish = noted
+    rig.outputs.allowed.release(10)
+    for stamp_ns in (1, 2):
+        rig.send(stamp_ns)
+        rig.wait_until_accounted_for()
+    rig.model.hangs_at_ns = 3
+    rig.send(3)
+    for _ in range(3):
+        assert rig.model.called.acquire(timeout=TIMEOUT_S)
+    rig.send(4)
+    rig.model.go_on.set()
+    rig.wait_until_accounted_for()
+    assert rig.outputs.published == [1, 2, 3, 4]
+    assert threads[:3] == [False, quick_s > 0.0, False]
+
+
+@pytest.mark.parametrize('is_late', [False, True])
+def test_a_worker_that_waits_for_ever_is_succeeded_and_its_frames_are_counted_once(rig, is_late):
+    rig.outputs.allowed.release(10)
+    rig.model.hangs_at_ns, rig.model.hangs_late_at_ns = (None, 1) if is_late else (1, None)
     rig.send(1)
     assert rig.model.called.acquire(timeout=TIMEOUT_S)
     hanging = rig.worker
@@ -206,9 +270,7 @@ def test_a_worker_that_waits_for_ever_is_succeeded_and_its_frames_are_counted_on
     now = rig.account.snapshot()
     assert (now.dropped['model_error'], now.pending) == (1, 0)
     rig.send(2)
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while rig.account.snapshot().pending and time.monotonic() < deadline_s:
-        time.sleep(0.005)
+    rig.wait_until_accounted_for()
     rig.model.go_on.set()
     hanging.join(TIMEOUT_S)
     assert not hanging.is_alive()
@@ -217,30 +279,20 @@ def test_a_worker_that_waits_for_ever_is_succeeded_and_its_frames_are_counted_on
     assert rig.outputs.published == [2]
 
 
-@pytest.mark.parametrize('is_before', [False, True])
-def test_a_frame_that_an_abandoned_worker_has_taken_is_counted(rig, is_before):
-    """It was not with the model: the worker took it just before, or after, it was left."""
-    rig.outputs.allowed.release(10)
-    left, job_frame = rig.worker, Frame.from_array(np.zeros((1, 1, 3), np.uint8), stamp_ns=1)
-    if is_before:
-        at_the_model = threading.Event()
-        original = rig.worker._prepare
+def test_a_frame_that_an_abandoned_worker_has_just_taken_is_counted(rig):
+    """It is not with the model yet."""
+    taken, original = threading.Event(), rig.worker._prepare
 
-        def prepare(*args):
-            at_the_model.set()
-            assert rig.model.go_on.wait(TIMEOUT_S)
-            return original(*args)
+    def prepare(*args):
+        taken.set()
+        assert rig.model.go_on.wait(TIMEOUT_S)
+        return original(*args)
 
-        rig.worker._prepare = prepare
-        rig.send(1)
-        assert at_the_model.wait(TIMEOUT_S)
+    left = rig.worker
+    left._prepare = prepare
+    rig.send(1)
+    assert taken.wait(TIMEOUT_S)
     rig.worker = left.succeed('it hangs')
-    if not is_before:
-        request = Request()
-        rig.account.receive()
-        rig.mailboxes.put('front', Job(job_frame, time.monotonic(), [request]))
-        assert request.done.wait(TIMEOUT_S)
-        assert not request.is_success
     rig.model.go_on.set()
     left.join(TIMEOUT_S)
     assert not left.is_alive()
@@ -248,3 +300,14 @@ def test_a_frame_that_an_abandoned_worker_has_taken_is_counted(rig, is_before):
     now = rig.account.snapshot()
     assert (now.received, now.dropped['model_error'], now.pending) == (1, 1, 0)
     assert not rig.model.called.acquire(blocking=False)
+
+
+def test_an_abandoned_worker_leaves_the_frames_that_come_to_its_successor(rig):
+    rig.outputs.allowed.release(10)
+    left, rig.worker = rig.worker, rig.worker.succeed('it hangs')
+    left.join(TIMEOUT_S)
+    assert not left.is_alive()
+    rig.send(1)
+    rig.worker.start()
+    rig.wait_until_accounted_for()
+    assert rig.outputs.published == [1]
