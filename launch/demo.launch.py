@@ -55,9 +55,11 @@ def generate_launch_description() -> LaunchDescription:
                 description='Where to save a picture of the overlays at the end; nowhere if '
                 'empty.',
             ),
+            # Before anything is started, which would go on without the rest.
+            OpaqueFunction(function=check),
             # The monitor is done, RViz was closed, or something failed: the rest is of no use.
             RegisterEventHandler(OnProcessExit(on_exit=end)),
-            # First, as it also sets the DDS profile for the processes after it.
+            # Before the others, as it also sets the DDS profile for the processes after it.
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(
                     PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
@@ -69,6 +71,24 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
+def given(context: LaunchContext, table: dict[str, tuple[str, type]]) -> dict[str, object]:
+    """Parameters from those arguments of a table that are not empty."""
+    values: dict[str, object] = {}
+    for name, (parameter, convert) in table.items():
+        if text := context.launch_configurations[name]:
+            try:
+                values[parameter] = convert(text)
+            except ValueError:
+                raise RuntimeError(f'{name}: expected a number, got {text!r}') from None
+    return values
+
+
+def check(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Refuses arguments that are no numbers."""
+    given(context, SOURCE_PARAMETERS | MONITOR_PARAMETERS)
+    return []
+
+
 def end(_event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Ends the demo with the first of its processes."""
     return [] if context.is_shutdown else [Shutdown(reason='a process has ended')]
@@ -76,23 +96,24 @@ def end(_event: ProcessExited, context: LaunchContext) -> list[LaunchDescription
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The image source and the monitor, once the arguments are known."""
-
-    def given(table: dict[str, tuple[str, type]]) -> dict[str, object]:
-        texts = {name: context.launch_configurations.get(name, '') for name in table}
-        return {table[name][0]: table[name][1](text) for name, text in texts.items() if text}
-
     return [
         Node(
             package='seg_perception',
             executable='image_source_node',
             # The node and the monitor: the first picture meets a model that is loaded.
-            parameters=[{'topic': IMAGE, 'wait_for_subscribers': 2, **given(SOURCE_PARAMETERS)}],
+            parameters=[
+                {
+                    'topic': IMAGE,
+                    'wait_for_subscribers': 2,
+                    **given(context, SOURCE_PARAMETERS),
+                }
+            ],
             output='screen',
         ),
         Node(
             package='seg_perception',
             executable='monitor_node',
-            parameters=[{'image_topic': IMAGE, **given(MONITOR_PARAMETERS)}],
+            parameters=[{'image_topic': IMAGE, **given(context, MONITOR_PARAMETERS)}],
             output='screen',
         ),
     ]

@@ -47,7 +47,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Nav2's costmap node, the manager that activates it, and the launch file for one camera."""
+    """The launch file for one camera, Nav2's costmap node, and the manager that activates it."""
     given = context.launch_configurations
     for package, source in NEEDED_PACKAGES.items():
         try:
@@ -62,10 +62,24 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
     with open(given['costmap'], encoding='utf-8') as file:
         tree = yaml.safe_load(file)
-    name = next(iter(tree))  # of the node and of its namespace
-    frame = tree[name][name]['ros__parameters']['global_frame']
+    try:
+        name = next(iter(tree))  # of the node and of its namespace
+        frame = tree[name][name]['ros__parameters']['global_frame']
+    except (LookupError, StopIteration, TypeError):
+        raise RuntimeError(
+            f'costmap: expected a file that seg-perception nav2-config wrote: {given["costmap"]}'
+        ) from None
     clock = {'use_sim_time': given.get('use_sim_time') == 'true'}
     return [
+        # For RViz, whose file has the costmap's usual name.
+        *(SetRemap(f'/costmap/{t}', f'/{name}/{t}') for t in ('costmap', 'costmap_updates')),
+        # Before the costmap, which would go on if an argument of it were refused.
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(
+                PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
+            ),
+            launch_arguments={'fixed_frame': given.get('fixed_frame') or frame}.items(),
+        ),
         Node(
             package='nav2_costmap_2d',
             executable='nav2_costmap_2d',
@@ -84,13 +98,5 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 clock,
             ],
             output='screen',
-        ),
-        # For RViz, whose file has the costmap's usual name.
-        *(SetRemap(f'/costmap/{t}', f'/{name}/{t}') for t in ('costmap', 'costmap_updates')),
-        IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(
-                PathJoinSubstitution([SHARE, 'launch', 'segmentation.launch.py'])
-            ),
-            launch_arguments={'fixed_frame': given.get('fixed_frame') or frame}.items(),
         ),
     ]

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.launch_context import LaunchContext
@@ -167,10 +168,14 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     camera = given.get('camera_name', 'camera')
     overrides: dict[str, object] = {'cameras': [camera]} if 'camera_name' in given else {}
     for parameter, convert in PARAMETERS.items():
-        text = given.get(ARGUMENT_OF.get(parameter, parameter.removeprefix('.')))
+        argument = ARGUMENT_OF.get(parameter, parameter.removeprefix('.'))
+        text = given.get(argument)
         if text is not None:
             name = f'{camera}{parameter}' if parameter.startswith('.') else parameter
-            overrides[name] = convert(text)
+            try:
+                overrides[name] = convert(text)
+            except ValueError:
+                raise RuntimeError(f'{argument}: expected a number, got {text!r}') from None
     parameters: list[object] = []
     if 'params_file' in given:
         if not os.path.isfile(given['params_file']):
@@ -197,6 +202,13 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def start_rviz(given: dict[str, str], overrides: dict[str, object]) -> Node:
     """RViz, showing the cameras that the node is told of."""
+    try:
+        # Seen by launch only after the node is started, which then would go on by itself.
+        get_package_prefix('rviz2')
+    except PackageNotFoundError:
+        raise RuntimeError(
+            'rviz: rviz2 is not installed; it comes from ros-$ROS_DISTRO-rviz2'
+        ) from None
     tree = {}
     if 'params_file' in given:
         tree = yaml.safe_load(Path(given['params_file']).read_text(encoding='utf-8')) or {}

@@ -136,10 +136,28 @@ def test_multi_camera_serves_the_cameras_of_its_file(ros, spawn, installed):
     assert 'process has finished cleanly' in running.log
 
 
-def test_missing_parameter_file_is_named(spawn, installed):
-    running = launch(spawn, 'multi_camera', 'params_file:=/no/such.yaml', expect_exit=1)
+@pytest.mark.parametrize(
+    ('name', 'argument', 'message'),
+    [
+        ('multi_camera', 'params_file:=/no/such.yaml', 'no such file: /no/such.yaml'),
+        ('segmentation', 'max_rate_hz:=5Hz', "expected a number, got '5Hz'"),
+        ('demo', 'seconds:=ten', "expected a number, got 'ten'"),
+    ],
+)
+def test_wrong_argument_is_named(spawn, installed, name, argument, message):
+    running = launch(spawn, name, argument, expect_exit=1)
     assert running.wait() == 1
-    assert 'params_file: no such file: /no/such.yaml' in running.log
+    assert f'{argument.partition(":=")[0]}: {message}' in running.log
+    # Of a node that was started already, nothing would be said, and nothing would end it.
+    assert not running.kill()
+
+
+def test_nothing_is_started_where_rviz_is_missing(spawn, installed, monkeypatch):
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(installed))
+    running = launch(spawn, 'segmentation', 'rviz:=true', expect_exit=1)
+    assert running.wait() == 1
+    assert 'rviz: rviz2 is not installed' in running.log
+    assert not running.kill()
 
 
 def test_demo_plays_segments_and_ends(spawn, installed, tmp_path):
