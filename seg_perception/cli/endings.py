@@ -43,6 +43,10 @@ _REMEDIES: dict[int, str] = {
     errno.ECONNREFUSED: 'check the address, and that the server runs',
 }
 
+_ROS_SUFFIXES = ('_msgs', '_srvs', '_interfaces')
+_PIP_NAMES = {'cv2': "'opencv-python<5'", 'yaml': 'PyYAML'}
+"""Where a module's name is not the one that pip knows."""
+
 
 def run_command(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Runs a command, and explains on stderr (with ``--json`` on stdout too) why it failed.
@@ -90,8 +94,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return _explain_os_error(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        module = error.name.partition('.')[0]
-        return f'the Python module {module} is needed and not installed: pip install {module}'
+        return _explain_missing_module(error.name)
     if isinstance(error, MemoryError):
         return 'there is not enough memory: close other programs, or give smaller images'
     if isinstance(error, UnicodeDecodeError):
@@ -105,6 +108,19 @@ def flush_stdout() -> None:
         sys.stdout.flush()
     except OSError:
         _leave_stdout()
+
+
+def _explain_missing_module(name: str) -> str:
+    package = name.partition('.')[0]
+    if package == __package__.partition('.')[0]:
+        return (
+            f'this installation of {package} is not complete, it lacks {name}: install it anew, '
+            f'with pip install --force-reinstall --no-deps, or with colcon build in a workspace'
+        )
+    missing = f'the Python module {package} is needed and not installed'
+    if package.endswith(_ROS_SUFFIXES):
+        return f'{missing}: sudo apt install ros-$ROS_DISTRO-{package.replace("_", "-")}'
+    return f'{missing}: pip install {_PIP_NAMES.get(package, package)}'
 
 
 def _explain_os_error(error: OSError) -> str:

@@ -53,6 +53,18 @@ def test_what_a_command_returns_is_the_exit_code(code, capsys):
             lambda: __import__('not_installed_here.at_all'),
             'the Python module not_installed_here is',
         ),
+        (
+            lambda: __import__('seg_perception.left_out'),
+            'this installation of seg_perception is not complete, it lacks seg_perception.left_',
+        ),
+        (
+            raising(ModuleNotFoundError(name='cv2')),
+            "the Python module cv2 is needed and not installed: pip install 'opencv-python<5'",
+        ),
+        (
+            raising(ModuleNotFoundError(name='some_msgs.msg')),
+            'the Python module some_msgs is needed and not installed: sudo apt install ros-',
+        ),
         (lambda: b'\xff'.decode(), 'expected text in UTF-8, got something else'),
         (raising(MemoryError()), 'there is not enough memory: close'),
     ],
