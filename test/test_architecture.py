@@ -25,6 +25,7 @@ MAY_IMPORT = {
     '': RUNNING,
     'compiled': set(),
     'errors': set(),
+    'freed_memory': set(),
     'image_memory': set(),
     'structures': {'errors'},
     'whole_file': {'errors'},
@@ -41,13 +42,14 @@ MAY_IMPORT = {
     'fallback': RUNNING | {'recovery'},
     'navigation': PIXELS | {'models', 'postprocess'},
     'batch': RUNNING | {'progress'},
-    'recordings': RUNNING | {'batch', 'progress'},
+    'recordings': RUNNING | {'batch', 'freed_memory', 'progress'},
     'training': RUNNING | {'progress'},
     'zoo': RUNNING | {'progress'},
     'benchmarks': RUNNING,
-    'ros': RUNNING | {'navigation', 'benchmarks', 'recovery', 'fallback'},
+    'ros': RUNNING | {'navigation', 'benchmarks', 'freed_memory', 'recovery', 'fallback'},
     'cli': RUNNING
-    | {'navigation', 'training', 'zoo', 'benchmarks', 'batch', 'recordings', 'progress', 'ros'},
+    | {'navigation', 'training', 'zoo', 'benchmarks', 'batch', 'recordings', 'progress', 'ros'}
+    | {'freed_memory'},
 }
 
 ROS_MODULE = re.compile(

@@ -29,6 +29,7 @@ from seg_perception.cli import (
 )
 from seg_perception.cli.endings import DONE, run_command
 from seg_perception.cli.parsing import MAX_WIDTH, CommandParser
+from seg_perception.freed_memory import keep_freed_memory
 
 COMMANDS: Mapping[str, tuple[ModuleType, ...]] = {
     'see it work': (demo, view),
@@ -110,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.run is None:
         parser.print_help()
         return DONE
+    keep_freed_memory()
     return run_command(arguments.run, arguments)
 
 

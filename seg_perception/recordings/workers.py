@@ -21,6 +21,7 @@ from seg_perception.errors import (
     OutputError,
     SegPerceptionError,
 )
+from seg_perception.freed_memory import keep_freed_memory
 from seg_perception.recordings.assembly import assemble
 from seg_perception.recordings.plan import Job
 from seg_perception.recordings.slicing import SliceWorker
@@ -57,6 +58,7 @@ class TaskDoer:
     """
 
     def __init__(self, job: Job) -> None:
+        keep_freed_memory()
         self._job = job
         self._worker = SliceWorker(job)
 

@@ -20,12 +20,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seg_perception.errors import ConfigurationError
+from seg_perception.freed_memory import return_freed_memory
 from seg_perception.models import ModelCard
 from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.log import explain
-from seg_perception.ros.memory import return_freed_memory
 from seg_perception.ros.model_fit import check_fits, model_classes, output_table_of
 from seg_perception.ros.model_loading import ModelLoad, card_of, load_model, loading_facts
 from seg_perception.ros.mount import Transforms

@@ -24,6 +24,7 @@ from seg_perception.errors import (
     SegPerceptionError,
     ServerError,
 )
+from seg_perception.freed_memory import keep_freed_memory
 from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.clock import ClockWatch
@@ -34,7 +35,6 @@ from seg_perception.ros.jobs import Job
 from seg_perception.ros.load import LoadControl, LoadStep
 from seg_perception.ros.log import ThrottledLog, explain, first_line
 from seg_perception.ros.mailbox import Mailboxes
-from seg_perception.ros.memory import keep_freed_memory
 from seg_perception.ros.model_swap import ModelSwap
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.process import STOP_DEADLINE_S, run_node

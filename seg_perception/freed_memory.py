@@ -1,7 +1,8 @@
 """Keeps the memory of one image for the next one.
 
 glibc returns large blocks to the system when they are freed and gets them back page by page: of
-the CPU time of receiving an image, that is more than half.
+the CPU time of receiving an image, that is more than half, and a third of that of a network's
+forward pass.
 """
 
 from __future__ import annotations

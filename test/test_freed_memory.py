@@ -9,7 +9,7 @@ import pytest
 
 COUNT_FAULTS = """
 import resource, threading
-from seg_perception.ros.memory import keep_freed_memory, return_freed_memory
+from seg_perception.freed_memory import keep_freed_memory, return_freed_memory
 {keep}
 def allocate():
     for _ in range(20):
