@@ -8,9 +8,11 @@ newer versions and takes a font from the net, which robots do not do, and often 
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import shutil
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -24,6 +26,10 @@ from seg_perception.errors import ConfigurationError
 ANYWHERE = {'0.0.0.0': '127.0.0.1', '::': '::1'}
 """Addresses that mean all of this machine, and what it calls itself there."""
 _TIMEOUT_S = 30.0
+_SIOCGIFADDR = 0x8915
+"""Linux: the address of a network interface (netdevice(7))."""
+_WITHIN_THIS_MACHINE = ('lo', 'docker', 'br-', 'virbr', 'veth')
+"""Beginnings of the names of interfaces to itself, its containers and virtual machines."""
 _PASSED_ON = ('Content-Type', 'Content-Length', 'rerun-final-length')
 # A proxy that the environment names is for addresses elsewhere.
 _opener = build_opener(ProxyHandler({}))
@@ -176,10 +182,20 @@ def _names_of(host: str) -> Iterator[str]:
         return
     yield 'localhost'
     yield socket.gethostname()
-    # The address that others see: nothing is sent for that.
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        try:
-            probe.connect(('192.0.2.1', 9))
-            yield str(probe.getsockname()[0])
-        except OSError:  # no network
-            return
+    yield from _addresses()
+
+
+def _addresses() -> Iterator[str]:
+    """The IPv4 addresses that other machines may reach: one of each network interface.
+
+    Of all of them, as a robot's network often leads nowhere else, and which of several a laptop
+    shares with it is not known here.
+    """
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asker:
+        for _, name in socket.if_nameindex():
+            if name.startswith(_WITHIN_THIS_MACHINE):
+                continue
+            with suppress(OSError):  # it has none
+                request = struct.pack('256s', name.encode())
+                answer = fcntl.ioctl(asker, _SIOCGIFADDR, request)
+                yield socket.inet_ntoa(answer[20:24])

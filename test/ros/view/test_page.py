@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import socket
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -77,6 +78,29 @@ def test_a_taken_port_is_named_with_its_option():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f'port {port} of .*--port takes another one'):
             free_port('127.0.0.1', port, '--port')
+
+
+def test_addresses_for_other_machines_are_named_wherever_the_network_leads():
+    """Robots have no way to the internet: each network this machine is in counts."""
+    page = Page('0.0.0.0', 0, 9876, 'http://127.0.0.1:9')
+    page.close()
+    here, by_name, *by_number = (urlsplit(url).hostname for url in page.urls)
+    assert (here, by_name) == ('localhost', socket.gethostname().lower())
+    with open('/proc/net/fib_trie', encoding='ascii') as table:
+        lines = [line.split() for line in table]
+    # An address, and below it what it is to this machine.
+    local = {
+        above[1]
+        for above, below in itertools.pairwise(lines)
+        if below[:2] == ['/32', 'host'] and below[2] == 'LOCAL'
+    }
+    assert set(by_number) <= {address for address in local if not address.startswith('127.')}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(('192.0.2.1', 9))
+        except OSError:  # no way out: nothing to compare with
+            return
+        assert probe.getsockname()[0] in by_number
 
 
 def test_addresses():
