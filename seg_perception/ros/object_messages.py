@@ -19,12 +19,14 @@ from visualization_msgs.msg import Marker, MarkerArray
 from seg_perception.geometry import POINT_DTYPE, OrientedBox
 from seg_perception.structures import ClassTable, ObjectInstance, Objects
 
-MARKER_LIFETIME = Duration(nanosec=500_000_000)
-"""RViz removes boxes that are not renewed, so none is left behind when objects vanish."""
+MARKER_LIFETIME = Duration(sec=3)
+"""After this RViz removes the last frame's boxes; a slow model's must not vanish in between."""
 MIN_MARKER_SIZE_M = 0.002
 """RViz does not draw what has no extent in a direction; a flat surface has none."""
 
 NAME_HEIGHT_M = 0.08
+NAME_SPACE_M = 0.05
+"""Between words, which RViz takes from scale.x; were it 0, spaces would fit letters of 1 m."""
 
 _POINT_FIELD_TYPES = {
     'f4': PointField.FLOAT32,
@@ -61,8 +63,11 @@ def boxes_to_detections(
 def boxes_to_markers(
     objects: Objects, boxes: Mapping[int, OrientedBox | None], classes: ClassTable, header: Header
 ) -> MarkerArray:
-    """For RViz: each box in its class's colour, with name and size beside it."""
-    markers = []
+    """For RViz: each box in its class's colour, with name and size above it.
+
+    The first marker deletes those of the frame before, whose objects may have vanished.
+    """
+    markers = [Marker(header=header, action=Marker.DELETEALL)]
     for item in objects.items:
         box = boxes.get(item.id)
         if box is None:
@@ -97,7 +102,7 @@ def boxes_to_markers(
                 ns='names',
                 type=Marker.TEXT_VIEW_FACING,
                 pose=name_pose,
-                scale=Vector3(z=NAME_HEIGHT_M),
+                scale=Vector3(x=NAME_SPACE_M, z=NAME_HEIGHT_M),
                 color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0),
                 text=f'{classes.names[item.class_id]} {item.id}: {size_text} m',
                 **shared,

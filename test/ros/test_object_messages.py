@@ -47,9 +47,10 @@ def make_objects() -> Objects:
     )
 
 
-def test_no_objects_are_an_empty_message() -> None:
+def test_no_objects_delete_those_before() -> None:
     nothing = Objects(np.zeros((2, 2), np.uint16), ())
-    assert list(boxes_to_markers(nothing, {}, CLASSES, HEADER).markers) == []
+    [marker] = boxes_to_markers(nothing, {}, CLASSES, HEADER).markers
+    assert marker.action == Marker.DELETEALL
 
 
 def test_boxes_in_space_leave_out_what_has_none() -> None:
@@ -63,12 +64,14 @@ def test_boxes_in_space_leave_out_what_has_none() -> None:
         assert pose.orientation.w == HALF
     assert (detection.bbox.size.x, detection.bbox.size.y, detection.bbox.size.z) == (0.3, 0.0, 0.2)
 
-    solid, name = boxes_to_markers(make_objects(), boxes, CLASSES, HEADER).markers
+    first, solid, name = boxes_to_markers(make_objects(), boxes, CLASSES, HEADER).markers
+    assert [m.action for m in (first, solid, name)] == [Marker.DELETEALL, Marker.ADD, Marker.ADD]
     assert (solid.type, solid.id, solid.ns) == (Marker.CUBE, 3, 'boxes')
     assert min(solid.scale.x, solid.scale.y, solid.scale.z) > 0  # RViz refuses 0
     assert solid.color.a > 0
-    assert solid.lifetime.nanosec > 0
+    assert solid.lifetime.sec > 0
     assert name.type == Marker.TEXT_VIEW_FACING
+    assert 0 < name.scale.x < name.scale.z  # the space between words, in RViz
     assert name.text == 'cup 3: 0.30 x 0.00 x 0.20 m'
     # Above the box, which is up: -y in the camera's frame.
     assert name.pose.position.y < -0.2 - 0.1
