@@ -47,7 +47,7 @@ def outputs_of(*topics):
     ('name', 'topics'),
     [
         # What a camera without depth has by default; masks are published on request only.
-        ('segmentation', {CAMERA_IMAGES, *outputs_of('overlay', 'confidence', 'labels')}),
+        ('segmentation', {CAMERA_IMAGES, *outputs_of('overlay', 'confidence')}),
         (
             'rgbd',
             {CAMERA_IMAGES, *outputs_of('overlay', 'points', 'markers', 'drivable_grid')},
