@@ -177,6 +177,13 @@ def _files_of(word: str) -> list[_Candidate] | Problem:
         return Problem(word, f'expected images or videos in this folder, found none{_suffixes()}')
     if is_bag(path):
         return Problem(word, f'is a recording: seg-perception bag {word}')
+    if path.exists() and not path.is_file():
+        camera = f'; a camera is webcam:{path.name[5:]}' if path.name.startswith('video') else ''
+        return Problem(
+            word,
+            f'expected a file or a folder, it is a pipe or a device: an image comes on standard '
+            f'input, seg-perception segment - <{word}{camera}',
+        )
     if path.exists():
         root, relative = path.absolute().parent, PurePath(path.name)
         return [_Candidate(_kind_of(path), word, Place(root, relative), path)]

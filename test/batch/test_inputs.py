@@ -77,6 +77,7 @@ def test_streams_and_standard_input():
         ('in/*.bmp', 'expected images or videos that match, found none'),
         ('in/.git/..', ''),
         ('empty', 'expected images or videos in this folder, found none'),
+        ('/dev/null', 'expected a file or a folder, it is a pipe or a device: an image comes on'),
         ('in/drive.mcap', 'is a recording: seg-perception bag in/drive.mcap'),
     ],
 )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DISCOVERY_S = 6.0
 """How long to wait for what is not there; a busy machine needs seconds to discover others."""
+_NEEDED = ('ROS 2', 'middleware', 'domain')
+"""What has to be right before topics can be looked at."""
 _SETTLE_S = 0.5
 _ANSWER_S = 5.0
 _POLL_S = 0.1
@@ -55,7 +57,7 @@ def examine(question: Question) -> tuple[list[Finding], dict[str, Any]]:
     """
     findings = check_machine()
     parameters: dict[str, Any] = {}
-    if any(f.check in ('ROS 2', 'middleware') and f.gravity is Gravity.ERROR for f in findings):
+    if any(f.check in _NEEDED and f.gravity is Gravity.ERROR for f in findings):
         return findings, parameters
     with _probe() as (node, executor):
         found, parameters = _examine_cameras(node, executor, question)

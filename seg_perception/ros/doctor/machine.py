@@ -16,6 +16,8 @@ from seg_perception.ros.doctor.finding import Finding, Gravity
 from seg_perception.ros.environment import DDS_PROFILE, find_share_file, profile_variables
 
 MIN_PYTHON = (3, 10)
+MAX_DOMAIN_ID = 232
+"""The ports that DDS makes of larger ones do not exist."""
 MIN_SHARED_MEMORY_BYTES = 256 * 2**20
 """A few processes' segments of the shipped DDS profile, 64 MiB each."""
 MIN_RECEIVE_BUFFER_BYTES = 2**21
@@ -60,7 +62,11 @@ def _check_ros(environ: Mapping[str, str]) -> Iterator[Finding]:
     named = distribution or 'no ROS_DISTRO'
     yield Finding('ROS 2', Gravity.OK, f'{named}, rclpy of {Path(rclpy.__file__).parent}')
     yield _check_middleware()
-    domain = environ.get('ROS_DOMAIN_ID', '0')
+    domain = environ.get('ROS_DOMAIN_ID') or '0'
+    if not (domain.isascii() and domain.isdigit() and int(domain) <= MAX_DOMAIN_ID):
+        fix = f'export ROS_DOMAIN_ID=0, or another whole number up to {MAX_DOMAIN_ID}'
+        yield Finding('domain', Gravity.ERROR, f"ROS_DOMAIN_ID is '{domain}'", fix)
+        return
     only_here = environ.get('ROS_LOCALHOST_ONLY') == '1'
     discovery = environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', 'SUBNET')
     reach = 'this machine only' if only_here or discovery == 'LOCALHOST' else discovery.lower()

@@ -60,6 +60,11 @@ class PageServer:
     """
 
     def __init__(self, options: ServerOptions) -> None:
+        if options.page_port == options.data_port != 0:
+            raise ConfigurationError(
+                f'--port and --data-port: expected two different ports, got {options.data_port} '
+                f'for both'
+            )
         program = server_program()
         host = address_of(options.host)
         data_port = free_port(host, options.data_port, '--data-port')

@@ -257,6 +257,15 @@ def test_this_machine_can_run_the_node(tmp_path):
     assert 'gone.xml does not exist' in findings['DDS profile'].what
 
 
+def test_a_domain_that_cannot_be_is_an_error():
+    for domain in ('abc', '-1', '233', '1.5'):
+        findings = {f.check: f for f in check_machine({'ROS_DOMAIN_ID': domain})}
+        assert findings['domain'].gravity is Gravity.ERROR
+        assert f"'{domain}'" in findings['domain'].what
+    findings = {f.check: f for f in check_machine({'ROS_DOMAIN_ID': '232'})}
+    assert findings['domain'].gravity is Gravity.OK
+
+
 def test_a_bundle_has_what_a_report_needs_and_no_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv('ROS_DOMAIN_ID', '7')
     monkeypatch.setenv('ROS_SECRET_TOKEN', 'hush')

@@ -256,6 +256,7 @@ def test_goes_on_while_topics_come_go_change_and_start_over(start_node, spawn, r
     ('arguments', 'message'),
     [
         (['--no-page'], 'expected a page or a file to record to, got neither'),
+        (['--port', '9321', '--data-port', '9321'], 'expected two different ports, got 9321'),
         (['--host', '192.0.2.7'], 'cannot listen on port'),
         (['--no-page', '--save', '/proc/no/run.rrd'], 'cannot record to /proc/no/run.rrd'),
         (['--rate', '0'], 'parameter max_rate_hz: expected 0.1 to 1000, got 0'),
