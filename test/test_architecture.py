@@ -29,6 +29,7 @@ MAY_IMPORT = {
     'image_memory': set(),
     'structures': {'errors'},
     'whole_file': {'errors'},
+    'interruption': set(),
     'progress': {'errors'},
     'imaging': CORE,
     'geometry': CORE,
@@ -46,10 +47,11 @@ MAY_IMPORT = {
     'training': RUNNING | {'progress'},
     'zoo': RUNNING | {'progress'},
     'benchmarks': RUNNING,
-    'ros': RUNNING | {'navigation', 'benchmarks', 'freed_memory', 'recovery', 'fallback'},
+    'ros': RUNNING
+    | {'interruption', 'navigation', 'benchmarks', 'freed_memory', 'recovery', 'fallback'},
     'cli': RUNNING
     | {'navigation', 'training', 'zoo', 'benchmarks', 'batch', 'recordings', 'progress', 'ros'}
-    | {'freed_memory'},
+    | {'freed_memory', 'interruption'},
 }
 
 ROS_MODULE = re.compile(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from seg_perception.cli.output import print_json
 from seg_perception.errors import SegPerceptionError
+from seg_perception.interruption import terminable
 
 DONE = 0
 FAILED = 1
@@ -59,7 +60,8 @@ def run_command(run: Callable[[argparse.Namespace], int], arguments: argparse.Na
         The exit code.
     """
     try:
-        exit_code = int(run(arguments))
+        with terminable():
+            exit_code = int(run(arguments))
         sys.stdout.flush()  # what cannot be written is an error, and not only at exit
         return exit_code
     except KeyboardInterrupt:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,22 @@ def test_a_bug_ends_with_70_and_says_how_to_report_it(capsys, monkeypatch):
 def test_interruption_ends_with_130(capsys):
     assert ended(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ('', '')
+
+
+def test_supervisors_end_a_command_as_people_do():
+    """It can clean up: as Python has it by itself, the process would be gone."""
+    before, cleaned_up = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30.0)
+        finally:
+            cleaned_up.append(True)
+
+    assert ended(work) == 130
+    assert cleaned_up == [True]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from seg_perception.benchmarks.acceptance import Verdict, select
@@ -16,6 +13,7 @@ from seg_perception.benchmarks.cases import sweep
 from seg_perception.benchmarks.contenders import Contender
 from seg_perception.benchmarks.machine import busy_share
 from seg_perception.errors import ConfigurationError
+from seg_perception.interruption import terminable
 from seg_perception.ros.environment import require_ros
 
 MAX_BUSY = 0.1
@@ -127,17 +125,3 @@ def _look_around() -> float:
             'latencies are not\n'
         )
     return busy
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends what runs here as Ctrl-C does: by an exception that stops all processes."""
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

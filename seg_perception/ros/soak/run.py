@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.errors import ConfigurationError
+from seg_perception.interruption import terminable
 from seg_perception.ros.bench.processes import ProcessError
-from seg_perception.ros.bench.run import terminable
 from seg_perception.ros.environment import require_ros
 from seg_perception.ros.soak.ledger import Ledger
 
