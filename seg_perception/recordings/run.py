@@ -39,7 +39,7 @@ class Account:
         num_images: images that were recorded and chosen, by topic.
         num_segmented: those that were segmented, by topic.
         faults: topic, time of recording and reason of each that could not be.
-        num_uncalibrated: those without a ``camera_info``, as none of their size was recorded.
+        num_uncalibrated: those without a ``camera_info``, as the newest was not of their size.
         damage: what of the recording could not be read, and why.
         num_lost: messages in the damaged parts, as far as the recording says.
         num_copied: messages that were recorded and are in the new recording too.

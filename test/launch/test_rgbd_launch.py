@@ -90,7 +90,7 @@ def test_rviz_shows_the_cameras_topics(ros, spawn, installed, rviz):
     end(running)
 
 
-def test_no_rviz_unless_asked():
+def test_no_rviz_unless_asked(rviz):
     from launch import LaunchContext
     from launch_ros.actions import Node
 
