@@ -78,6 +78,8 @@ EXTRAS = {
         # pytest 9 breaks the launch_testing plugin of a sourced ROS installation.
         'pytest>=7.4,<9',
         'pytest-timeout>=2.1',
+        # the whole suite on two cores at once
+        'pytest-xdist>=3.3',
         'scikit-image>=0.22',
         'scikit-learn>=1.3',
         'scipy>=1.10',

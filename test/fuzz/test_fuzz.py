@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import subprocess
@@ -70,6 +71,7 @@ def test_failures_are_found_and_kept(tmp_path, monkeypatch):
         if len(data) == 3:
             raise ZeroDivisionError('three bytes')
         if len(data) == 4 and data[0] > 0x80:
+            faulthandler.disable()  # its word on what is meant would go past pytest
             os.kill(os.getpid(), 11)
         if len(data) == 5 and data[0] > 0x80:
             while True:

@@ -183,24 +183,23 @@ def test_several_cameras_share_one_model(start, ros):
 def test_overload_drops_the_old_and_counts_every_frame(start, ros):
     """A camera several times faster than the model."""
     start({'input_size_wh': [384, 384]})
+    # Reliable and deep on this side, and there before the node listens, which then is reliable
+    # too: the last frame must reach it.
+    publisher = ros.publisher(INPUT, Image, 10, num_subscribers=0)
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
-    # Reliable and deep on this side: every frame sent must reach the node to be counted.
-    publisher = ros.publisher(INPUT, Image, 10)
+    wait_until(lambda: publisher.get_subscription_count() == 1, 20.0, 'the node to listen')
     image = astronaut()
-    sent_s = {}
     num_frames = 150
     for i in range(1, num_frames + 1):
-        sent_s[i] = time.monotonic()
         publisher.publish(array_to_image(image, 'rgb8', make_header(i, 'cam')))
         time.sleep(0.01)
+    labels.wait_until(lambda all_: all_ and stamp_to_ns(all_[-1].header.stamp) == num_frames, 60.0)
+    num_before = len(diagnostics)
     diagnostics.wait_until(
-        lambda _: (
-            (counts := account(diagnostics)) is not None
-            and counts['pending'] == 0
-            and counts['published'] == len(labels)
-            and counts['received'] > num_frames / 2
-            and int(stamp_to_ns(labels[-1].header.stamp)) == num_frames
+        # The one after the next was begun after the last label image.
+        lambda all_: (
+            (counts := account(all_[num_before + 1 :])) is not None and counts['pending'] == 0
         )
     )
     counts = account(diagnostics)
@@ -208,7 +207,9 @@ def test_overload_drops_the_old_and_counts_every_frame(start, ros):
     assert counts['dropped_superseded'] > 10
     assert counts['received'] == counts['published'] + counts['dropped_superseded']
     stamps = [stamp_to_ns(message.header.stamp) for message in labels]
+    # A listener with room for one may miss some on a busy machine, but gets none twice.
     assert stamps == sorted(set(stamps))
+    assert len(stamps) <= counts['published']
     # Always the newest: between the stamps of two neighbours lies one pass of the model, no queue.
     infer_s = counts['stage_infer_p95_ms'] / 1e3
     assert counts['stage_queue_p95_ms'] / 1e3 <= infer_s + 0.2
