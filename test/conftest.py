@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ if worker := os.environ.get('PYTEST_XDIST_WORKER'):
     if domain := os.environ.get('ROS_DOMAIN_ID'):
         number = int(worker.removeprefix('gw'))
         os.environ['ROS_DOMAIN_ID'] = str((int(domain) - 1 + 10 * number) % 100 + 1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in the background of a script; all children would inherit it, and Ctrl-C is tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Marks before xdist reads them.

@@ -23,7 +23,7 @@ def photograph(tmp_path):
 @pytest.mark.distro
 def test_demo_shows_a_summary_and_saves_the_overlay(spawn, tmp_path):
     pytest.importorskip('skimage', reason="scikit-image (extra 'demo') is not installed")
-    demo = spawn.command([*DEMO, '--seconds', '3'], name='demo', ttl_s=150.0)
+    demo = spawn.command([*DEMO, '--seconds', '5'], name='demo', ttl_s=150.0)
     assert demo.wait(timeout_s=120.0) == 0
     *_, published, rate, latency, classes, overlay = demo.log.splitlines()
     assert published.startswith('frames published  ')
