@@ -236,3 +236,16 @@ def test_what_starts_nodes_imports_names_that_the_package_has(path):
         if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(f'{PACKAGE}.'):
             module = importlib.import_module(node.module)
             assert {alias.name for alias in node.names} <= vars(module).keys()
+
+
+def test_launch_files_load_no_opencv():
+    """Those of pip point Qt at plugins of their own, by the environment; RViz would die of it."""
+    modules = {
+        node.module
+        for path in STARTING
+        if path.suffix == '.py'
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(f'{PACKAGE}.')
+    }
+    assert modules
+    assert 'cv2' not in import_without('nothing', sorted(modules))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from seg_perception.structures import ClassTable
+if TYPE_CHECKING:  # A launch file imports this; it must not load OpenCV, see its test.
+    from seg_perception.structures import ClassTable
 
 
 def topic_tokens(classes: ClassTable, names: Sequence[str]) -> dict[str, str]:
