@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import posixpath
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import yaml
 
 CAMERA = '/camera'
 """The camera of the files for one camera; its images are on ``/camera/image_raw``."""
+NUM_PANELS_A_ROW = 4
+LAYOUT_SIZE_WH = (1440, 880)
+"""Of the window that panels are laid out in, in pixels; it is stretched to the real one."""
 
 
 def image_topics(
@@ -73,7 +77,6 @@ def cameras_config(config: Path, topics: Mapping[str, str]) -> str:
     tree = _load(config)
     displays = _displays(tree)
     pattern = next(d for d in displays if d['Class'].endswith('/Image'))
-    names = {d['Name'] for d in displays if d['Class'] == pattern['Class']}
     panels = []
     for camera, topic in topics.items():
         panel = copy.deepcopy(pattern)
@@ -84,10 +87,63 @@ def cameras_config(config: Path, topics: Mapping[str, str]) -> str:
         *(d for d in displays if d['Class'] != pattern['Class']),
         *panels,
     ]
-    if names != {panel['Name'] for panel in panels}:
-        # It places panels by their names; RViz finds places for those it does not know.
-        del tree['Window Geometry']['QMainWindow State']
+    geometry = tree['Window Geometry']
+    shipped = {d['Name'] for d in displays if d['Class'] == pattern['Class']}
+    names = [panel['Name'] for panel in panels]
+    if set(names) != shipped:
+        geometry = {key: value for key, value in geometry.items() if key not in shipped}
+        geometry |= {name: {'collapsed': False} for name in names}
+        geometry['QMainWindow State'] = _dock_layout(names).hex()
+        tree['Window Geometry'] = geometry
     return yaml.safe_dump(tree, sort_keys=False)
+
+
+def _dock_layout(names: Sequence[str]) -> bytes:
+    """What places panels in rows above the view of space, with the displays' list beside that.
+
+    Source of the format: ``QMainWindow::saveState`` of Qt 5, as RViz writes it into its files.
+
+    Args:
+        names: of the panels, from left to right and from above.
+    """
+    num_rows = -(-len(names) // NUM_PANELS_A_ROW)
+    num_columns = -(-len(names) // num_rows)
+    panels_height = LAYOUT_SIZE_WH[1] * num_rows // (num_rows + 1)
+    rows = b''
+    for first in range(0, len(names), num_columns):
+        row = names[first : first + num_columns]
+        rows += b'\xfc' + _extent(panels_height // num_rows) + b'\xfc\x01'
+        rows += struct.pack('>i', len(row))
+        rows += b''.join(_dock(name, LAYOUT_SIZE_WH[0] // len(row)) for name in row)
+    list_wh = LAYOUT_SIZE_WH[0] // 4, LAYOUT_SIZE_WH[1] - panels_height
+    left, above = 0, 2
+    return b''.join(
+        (
+            struct.pack('>iibi', 0xFF, 0, -3, 2),
+            struct.pack('>3i', left, *list_wh) + b'\xfc\x02' + struct.pack('>i', 1),
+            _dock('Displays', list_wh[1]),
+            struct.pack('>3i', above, LAYOUT_SIZE_WH[0], panels_height) + b'\xfc\x02',
+            struct.pack('>i', num_rows) + rows,
+            struct.pack('>2i', LAYOUT_SIZE_WH[0] - list_wh[0], list_wh[1]),
+            struct.pack('>4i', 4, 4, 8, 8),  # the areas that the corners belong to
+            b'\xfc' + struct.pack('>3i', 1, above, 1),  # one line of tool bars
+            _text('Tools') + b'\x01' + struct.pack('>4i', 0, -1, 0, 0),
+        )
+    )
+
+
+def _dock(name: str, size_px: int) -> bytes:
+    return b'\xfb' + _text(name) + b'\x01' + _extent(size_px)
+
+
+def _extent(size_px: int) -> bytes:
+    """Where something begins, its size, the least and the largest size."""
+    return struct.pack('>4i', 0, size_px, 16, 0xFFFFFF)
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode('utf-16-be')
+    return struct.pack('>i', len(encoded)) + encoded
 
 
 def _load(config: Path) -> dict[str, Any]:

@@ -65,4 +65,21 @@ def test_several_cameras_have_a_panel_each():
         'Bow': '/bow/segmentation/overlay',
         'Aft_2': '/ns/aft/segmentation/overlay',
     }
-    assert 'QMainWindow State' not in other['Window Geometry']
+    geometry = other['Window Geometry']
+    assert not geometry.keys() & {'Left', 'Front', 'Right'}
+    assert {geometry[name]['collapsed'] for name in images} == {False}
+
+
+@pytest.mark.parametrize(
+    ('num_cameras', 'num_a_row'), [(1, [1]), (4, [4]), (5, [3, 2]), (9, [3, 3, 3])]
+)
+def test_panels_are_laid_out_in_rows(num_cameras, num_a_row):
+    names = [f'cam{i}' for i in range(num_cameras)]
+    tree = yaml.safe_load(
+        cameras_config(CONFIG / 'multi_camera.rviz', {n: f'/{n}/image_raw' for n in names})
+    )
+    state = bytes.fromhex(tree['Window Geometry']['QMainWindow State'])
+    places = [state.index(name.capitalize().encode('utf-16-be')) for name in names]
+    assert places == sorted(places)
+    rows = [state[i + 2 : i + 6] for i in range(len(state)) if state[i : i + 2] == b'\xfc\x01']
+    assert [int.from_bytes(row, 'big') for row in rows] == num_a_row
