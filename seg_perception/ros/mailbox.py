@@ -47,11 +47,6 @@ class Mailboxes(Generic[Item]):
         """Whether items are accepted."""
         return self._is_open
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody waits."""
-        return not self._slots
-
     def wake(self) -> None:
         """Has `take` return, or the next one where nobody waits in it, with what there is."""
         with self._condition:

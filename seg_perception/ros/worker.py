@@ -1,13 +1,11 @@
 """The one thread that runs the model, and the one that makes results of it and publishes them.
 
-Frames are finished while the model works on the next ones; where none waits and it is quickly
-done, the model's thread does it itself, as waking the other takes time. No result ever waits for
-more than the one before it, so nothing is queued or overtaken.
+Frames are finished while the model works on the next ones. No result ever waits for more than the
+one before it, so nothing is queued or overtaken.
 """
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
@@ -31,8 +29,6 @@ from seg_perception.ros.params import Parameters
 from seg_perception.ros.side_thread import SideThread
 from seg_perception.structures import Frame, Prompt, Segmentation
 
-_QUICK_S = 2e-3
-"""Finishing that takes no longer does not hold up the model's thread."""
 _MAX_TOLD = 50
 """Objects that the answer to a request names."""
 
@@ -93,7 +89,6 @@ class SegmentationWorker(threading.Thread):
         self._with_model: list[_Task] = []
         self._abandoned = threading.Event()
         self._finisher = SideThread('segmentation_finisher')
-        self._finish_s = math.inf
         self._broken: ModelLostError | None = None
         self._exchanges: queue.SimpleQueue[Callable[[], ResilientSegmenter]] = queue.SimpleQueue()
 
@@ -251,12 +246,8 @@ class SegmentationWorker(threading.Thread):
             results = self._start(tasks, parameters).results
         except Exception as error:
             results = partial(_raise, error)
-        finish = partial(self._finish, tasks, results, parameters)
         self._finisher.wait()
-        if self._finish_s < _QUICK_S and self._mailboxes.is_empty:
-            finish()
-        else:
-            self._finisher.call(finish)
+        self._finisher.call(partial(self._finish, tasks, results, parameters))
 
     def _start(self, tasks: Sequence[_Task], parameters: Parameters) -> Pending:
         return self.segmenter.start(
@@ -285,7 +276,6 @@ class SegmentationWorker(threading.Thread):
 
         Every frame ends in its account, but for those that `succeed` has accounted for.
         """
-        start_s = time.monotonic()
         try:
             results = make_results()
         except Exception as error:
@@ -307,7 +297,6 @@ class SegmentationWorker(threading.Thread):
                     self._publish(task, result, parameters)
                 except Exception as error:
                     self._fail(task.camera, task.job, error)
-        self._finish_s = time.monotonic() - start_s
 
     def _publish(self, task: _Task, result: Segmentation, parameters: Parameters) -> None:
         start_s = time.monotonic()

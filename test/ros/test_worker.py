@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from seg_perception.errors import InferenceError
-from seg_perception.ros import worker
 from seg_perception.ros.accounting import CameraAccount
 from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.jobs import Job
@@ -226,34 +225,6 @@ def test_one_bad_frame_does_not_take_the_others_of_its_batch_with_it(rig, is_lat
     assert (now.published, now.dropped['model_error'], now.pending) == (2, 1, 0)
     assert rig.outputs.published == [1, 3]
     assert rig.model.num_images == [1, 2, 1, 1]
-
-
-@pytest.mark.parametrize('quick_s', [TIMEOUT_S, 0.0])
-def test_the_model_s_thread_publishes_what_is_quick_unless_a_frame_waits(
-    rig, monkeypatch, quick_s
-):
-    monkeypatch.setattr(worker, '_QUICK_S', quick_s)
-    threads = []
-    publish = rig.outputs.publish
-
-    def noted(result, topics):
-        threads.append(threading.current_thread() is rig.worker)
-        return publish(result, topics)
-
-    rig.outputs.publish = noted
-    rig.outputs.allowed.release(10)
-    for stamp_ns in (1, 2):
-        rig.send(stamp_ns)
-        rig.wait_until_accounted_for()
-    rig.model.hangs_at_ns = 3
-    rig.send(3)
-    for _ in range(3):
-        assert rig.model.called.acquire(timeout=TIMEOUT_S)
-    rig.send(4)
-    rig.model.go_on.set()
-    rig.wait_until_accounted_for()
-    assert rig.outputs.published == [1, 2, 3, 4]
-    assert threads[:3] == [False, quick_s > 0.0, False]
 
 
 @pytest.mark.parametrize('is_late', [False, True])
