@@ -40,7 +40,8 @@ def to_text(account: Account) -> str:
         lines.append(f'{topic}: {account.num_segmented[topic]} of {num} images segmented')
     if account.num_uncalibrated:
         num = account.num_uncalibrated
-        lines.append(f'{num} images got no camera_info: the newest was not of their size')
+        why = 'none came before them, or the newest was of another size'
+        lines.append(f'{num} images got no camera_info: {why}')
     if account.num_tasks_done_before:
         lines.append(f'{account.num_tasks_done_before} pieces of work were done before')
     if account.faults:
