@@ -26,8 +26,8 @@ from seg_perception.backends.worded import Vocabulary
 from seg_perception.errors import ConfigurationError, InferenceError, ModelError, ServerError
 from seg_perception.models import ModelCard
 from seg_perception.pipeline import Image
+from seg_perception.pipeline.loaded_model import LoadedModel
 from seg_perception.pipeline.pending import FinishedSegmentations, Pending
-from seg_perception.recovery import LoadedModel
 from seg_perception.structures import ClassTable, Segmentation
 
 MAX_FAILURES = 3
@@ -196,18 +196,18 @@ class SegmenterWithFallback:
         return FinishedSegmentations(self.segment(images, **options))
 
     def segment(self, images: Sequence[Image], **options: Any) -> list[Segmentation]:
-        """See `LoadedModel.segment`; by the local model where the server gives no answer."""
+        """As `Segmenter.segment`; by the local model where the server gives no answer."""
         self._welcome()
         served = self._served
         if served is not None:
             try:
-                results = served.segment(images, **options)
+                results = served.start(images, **options).results()
             except ModelError as error:
                 self._count(error)
             else:
                 self._num_failures = 0
                 return results
-        return self._fallback.segment(images, **options)
+        return self._fallback.start(images, **options).results()
 
     def free_caches(self) -> None:
         """See `LoadedModel.free_caches`."""

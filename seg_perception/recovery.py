@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from seg_perception.backends.worded import Vocabulary
 from seg_perception.errors import (
@@ -42,99 +42,12 @@ from seg_perception.errors import (
 )
 from seg_perception.models import ModelCard
 from seg_perception.pipeline import Image
+from seg_perception.pipeline.loaded_model import LoadedModel
 from seg_perception.pipeline.pending import FinishedSegmentations, Pending
-from seg_perception.structures import ClassTable, Prompt, Segmentation
+from seg_perception.structures import ClassTable, Segmentation
 
 SMALL_BATCHES_S = 60.0
 """How long batches stay small after memory ran out."""
-
-
-class LoadedModel(Protocol):
-    """What is kept at work: a `Segmenter`, or what does as it does."""
-
-    confidence_threshold: float
-
-    @property
-    def classes(self) -> ClassTable:
-        """What the label values mean."""
-        ...
-
-    @property
-    def card(self) -> ModelCard:
-        """The model's card."""
-        ...
-
-    @property
-    def has_confidence(self) -> bool:
-        """Whether the model gives scores."""
-        ...
-
-    def description(self) -> Mapping[str, str]:
-        """What runs where and how, for people."""
-        ...
-
-    def condition(self) -> Mapping[str, str]:
-        """Who makes labels now and how it is, for people: ``labels_from`` and what else."""
-        ...
-
-    @property
-    def concern(self) -> str:
-        """What is wrong although labels are made; '' for nothing."""
-        ...
-
-    def segment(
-        self,
-        images: Sequence[Image],
-        *,
-        prompts: Sequence[Sequence[Prompt]] | None = None,
-        confidence: bool = True,
-        objects: bool = True,
-        output_size_hw: tuple[int, int] | None = None,
-    ) -> list[Segmentation]:
-        """Segments images."""
-        ...
-
-    def start(
-        self,
-        images: Sequence[Image],
-        *,
-        prompts: Sequence[Sequence[Prompt]] | None = None,
-        confidence: bool = True,
-        objects: bool = True,
-        output_size_hw: tuple[int, int] | None = None,
-    ) -> Pending:
-        """Begins what `segment` does."""
-        ...
-
-    @property
-    def takes_prompts(self) -> bool:
-        """Whether the model segments what prompts point at."""
-        ...
-
-    def prepare_words(self, words: Sequence[str]) -> Vocabulary:
-        """Makes words ready for `use_words`."""
-        ...
-
-    def use_words(self, vocabulary: Vocabulary) -> None:
-        """Looks for other words from the next images on."""
-        ...
-
-    @property
-    def can_scale_input(self) -> bool:
-        """Whether the network's input can be made smaller."""
-        ...
-
-    def scale_input(self, scale: float) -> None:
-        """Makes the network's input smaller; labels keep their size."""
-        ...
-
-    def free_caches(self) -> None:
-        """Gives back all memory that the next call can do without."""
-        ...
-
-    def close(self) -> None:
-        """Frees the model's memory."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -376,13 +289,13 @@ class ResilientSegmenter:
                 raise error
             else:  # it went with other images
                 model = self._working_model(era)
-                results = model.segment(images, **options)
+                results = model.start(images, **options).results()
         except (InputError, ConfigurationError, ServerError, ModelLostError):
             raise  # nothing that bringing the model back could mend
         except DeviceLostError as lost:
             self._discard(model, str(lost), era)
             model = self._working_model(era)
-            results = model.segment(images, **options)
+            results = model.start(images, **options).results()
         except Exception as failure:
             self._count_failure(model, failure, era)
             raise
@@ -403,7 +316,7 @@ class ResilientSegmenter:
         return [
             result
             for i, image in enumerate(images)
-            for result in model.segment([image], **_of_image(options, i))
+            for result in model.start([image], **_of_image(options, i)).results()
         ]
 
     def _working_model(self, era: _Era) -> LoadedModel:

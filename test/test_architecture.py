@@ -40,7 +40,7 @@ MAY_IMPORT = {
     'postprocess': PIXELS | {'models'},
     'pipeline': PIXELS | {'models', 'backends', 'postprocess'},
     'recovery': RUNNING,
-    'fallback': RUNNING | {'recovery'},
+    'fallback': RUNNING,
     'navigation': PIXELS | {'models', 'postprocess'},
     'batch': RUNNING | {'progress'},
     'recordings': RUNNING | {'batch', 'freed_memory', 'progress'},

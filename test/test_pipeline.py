@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -264,6 +265,30 @@ def test_a_stream_gives_what_one_after_the_other_gives(image, device):
     for one_by_one, streamed in pairs:
         np.testing.assert_array_equal(streamed.labels_YX, one_by_one.labels_YX)
         np.testing.assert_array_equal(streamed.confidence_YX, one_by_one.confidence_YX)
+
+
+def test_results_made_by_another_thread_beside_the_next_start_are_the_same(image):
+    small = np.ascontiguousarray(image[::2, ::2])
+    batches = [[image], [small, image[::-1]], [image[:, ::-1]], [small[::-1]]] * 5
+    with (
+        Segmenter(input_size_hw=SIZE_HW, device='cpu') as segmenter,
+        ThreadPoolExecutor(1) as finisher,
+    ):
+        expected = [segmenter.segment(images) for images in batches]
+        actual = []
+        for images in batches:
+            pending = segmenter.start(images)
+            if actual:
+                actual[-1].result()  # none waits for more than the one before it
+            actual.append(finisher.submit(pending.results))
+        pairs = [
+            pair
+            for e, a in zip(expected, actual, strict=True)
+            for pair in zip(e, a.result(), strict=True)
+        ]
+    for one_by_one, beside in pairs:
+        np.testing.assert_array_equal(beside.labels_YX, one_by_one.labels_YX)
+        np.testing.assert_array_equal(beside.confidence_YX, one_by_one.confidence_YX)
 
 
 def test_threads_are_those_of_torch_and_opencv(image):

@@ -15,8 +15,9 @@ from seg_perception.fallback import SegmenterWithFallback, check_fallback
 from seg_perception.models import ModelCard, resolve
 from seg_perception.models.model_server import SCHEME
 from seg_perception.pipeline import Segmenter
+from seg_perception.pipeline.loaded_model import LoadedModel
 from seg_perception.postprocess import draw_overlay
-from seg_perception.recovery import LoadedModel, ResilientSegmenter
+from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.params import Parameters
 from seg_perception.structures import Frame
 
