@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from seg_perception.benchmarks.cpu_time import process_cpu_s, thread_cpu_s
 from seg_perception.errors import MissingExtraError, SegPerceptionError
 
 _STOP_S = 5.0
@@ -96,8 +97,7 @@ class Child:
     def cpu_s(self) -> float:
         """CPU time so far, user and system, all threads."""
         self.check()
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+        return process_cpu_s(self.popen.pid)
 
     def cpu_s_by_thread(self) -> dict[str, float]:
         """CPU time so far by kind of thread.
@@ -106,15 +106,9 @@ class Child:
         DDS started, ``workers`` all others: the node's own and the runtime's.
         """
         times = dict.fromkeys(('executor', 'middleware', 'workers'), 0.0)
-        for thread in self._process.threads():
-            try:
-                path = Path(f'/proc/{self.popen.pid}/task/{thread.id}/comm')
-                is_middleware = path.read_text(encoding='utf-8').startswith('dds')
-            except OSError:
-                is_middleware = False
-            kind = 'middleware' if is_middleware else 'workers'
-            kind = 'executor' if thread.id == self.popen.pid else kind
-            times[kind] += thread.user_time + thread.system_time
+        for name, thread_id, cpu_s in thread_cpu_s(self.popen.pid):
+            kind = 'middleware' if name.startswith('dds') else 'workers'
+            times['executor' if thread_id == self.popen.pid else kind] += cpu_s
         return times
 
     def rss_bytes(self) -> int:
