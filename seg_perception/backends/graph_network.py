@@ -53,6 +53,8 @@ def checked_once(network: GraphNetwork) -> Callable[[torch.Tensor], Any]:
         return network
     graph = torch.fx.Graph()
     graph.output(graph.graph_copy(program.graph, {}))
+    for node in graph.find_nodes(op='call_module', target='_guards_fn'):  # the check again
+        graph.erase_node(node)
     bare = torch.fx.GraphModule(program, graph)
     checked: set[tuple[int, ...]] = set()
 

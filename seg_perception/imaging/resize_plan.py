@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -127,6 +128,7 @@ class ResizeGeometry:
         )
 
 
+@lru_cache
 def plan_resize(
     source_hw: tuple[int, int],
     size_hw: tuple[int, int],
