@@ -28,7 +28,13 @@ NANOSECONDS = 1_000_000_000
 
 _ENCAPSULATION_SIZE = 4
 LITTLE_ENDIAN = b'\x00\x01\x00\x00'
-_BYTE_ORDERS = MappingProxyType({b'\x00\x00': '>', b'\x00\x01': '<'})
+_INTEGERS = MappingProxyType(
+    {
+        octets: (struct.Struct(f'{order}i'), struct.Struct(f'{order}I'))
+        for octets, order in {b'\x00\x00': '>', b'\x00\x01': '<'}.items()
+    }
+)
+"""int32 and uint32 by what a message starts with."""
 
 
 def read_image(buffer: bytes | memoryview, camera: str = '') -> Frame:
@@ -142,39 +148,40 @@ class _Reader:
 
     def __init__(self, buffer: bytes | memoryview) -> None:
         start = bytes(buffer[:2])
-        byte_order = _BYTE_ORDERS.get(start)
-        if byte_order is None or len(buffer) < _ENCAPSULATION_SIZE:
+        integers = _INTEGERS.get(start)
+        if integers is None or len(buffer) < _ENCAPSULATION_SIZE:
             raise ImageLayoutError(
                 'expected a serialised message (CDR, version 1) that starts with 0000 or 0001, '
                 f'got {len(buffer)} B that start with {start.hex() or "nothing"}'
             )
         self._body = memoryview(buffer)[_ENCAPSULATION_SIZE:]
-        self._int32 = struct.Struct(f'{byte_order}i')
-        self._uint32 = struct.Struct(f'{byte_order}I')
+        self._int32, self._uint32 = integers
         self._offset = 0
 
     def header(self) -> tuple[int, str]:
         """std_msgs/Header as nanoseconds and frame_id."""
-        [sec] = self._int32.unpack(self._take(4, alignment=4))
+        [sec] = self._int32.unpack_from(self._body, self._pass(4, alignment=4))
         return sec * NANOSECONDS + self.uint32(), self.string()
 
     def uint8(self) -> int:
-        return self._take(1)[0]
+        return self._body[self._pass(1)]
 
     def uint32(self) -> int:
-        [value] = self._uint32.unpack(self._take(4, alignment=4))
+        [value] = self._uint32.unpack_from(self._body, self._pass(4, alignment=4))
         return int(value)
 
     def octets(self) -> memoryview:
         """A sequence of octets, in place."""
-        return self._take(self.uint32())
+        start = self._pass(self.uint32())
+        return self._body[start : self._offset]
 
     def string(self) -> str:
         """As rclpy reads strings: up to the first zero, what is not UTF-8 replaced."""
         text, _, _ = bytes(self.octets()).partition(b'\x00')
         return text.decode(errors='replace')
 
-    def _take(self, num_bytes: int, alignment: int = 1) -> memoryview:
+    def _pass(self, num_bytes: int, alignment: int = 1) -> int:
+        """Where a field begins; the next one is looked for behind it."""
         start = self._offset + -self._offset % alignment
         self._offset = start + num_bytes
         if self._offset > len(self._body):
@@ -182,4 +189,4 @@ class _Reader:
                 f'expected a field of {num_bytes} B at byte {start} of the serialised message, '
                 f'which ends after {len(self._body)} B'
             )
-        return self._body[start : self._offset]
+        return start

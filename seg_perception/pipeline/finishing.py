@@ -48,9 +48,8 @@ class Part:
     Attributes:
         indices: which images.
         classes: what their class ids mean.
-        tensors: by name labels (B, Y, X); is_nan, not 0 where scores were not numbers;
-            confidence (B, Y, X); owners (Y, X), class_ids (N,) and scores (N,) of the objects of
-            a single image.
+        tensors: by name labels (B, Y, X); is_nan, see `LabelImages`; confidence (B, Y, X);
+            owners (Y, X), class_ids (N,) and scores (N,) of the objects of a single image.
     """
 
     indices: list[int]
@@ -129,7 +128,9 @@ class Finisher:
             wanted.confidence,
         )
         made = label_images(logits_BCHW, sampler, rules)
-        tensors = {'labels': made.labels_BYX, 'is_nan': made.is_nan}
+        tensors = {'labels': made.labels_BYX}
+        if made.is_nan is not None:
+            tensors['is_nan'] = made.is_nan
         if made.confidence_BYX is not None:
             tensors['confidence'] = made.confidence_BYX
         return tensors

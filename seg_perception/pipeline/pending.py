@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import numpy as np
 
 from seg_perception.backends.failures import translated
 from seg_perception.errors import InferenceError
@@ -77,7 +76,7 @@ class PendingSegmentations:
         with self._clock.host_stage('download'), translated(self._card.name, 'on its device'):
             for download in downloads:
                 arrays = download.arrays()
-                if arrays.get('is_nan', np.False_).any():
+                if 'is_nan' in arrays and arrays['is_nan'].any():
                     raise InferenceError(
                         f'{self._card.name}: expected numbers, got NaN; try precision fp32, and '
                         f'check the weights'

@@ -42,12 +42,12 @@ class LabelImages:
     Attributes:
         labels_BYX: uint8, uint16 above 255 classes.
         confidence_BYX: uint8, the winning probability as 0–255; None where it was not wanted.
-        is_nan: one element, not 0 where a score was not a number.
+        is_nan: not 0 where a score was not a number; None where all are known to be numbers.
     """
 
     labels_BYX: torch.Tensor
     confidence_BYX: torch.Tensor | None
-    is_nan: torch.Tensor
+    is_nan: torch.Tensor | None
 
 
 def label_images(
@@ -66,19 +66,20 @@ def label_images(
     if sampler.is_fused:
         return _fused(logits_BCHW, sampler, rules)
     on_cpu = logits_BCHW.device.type == 'cpu'
-    made = [(_ranked if on_cpu else _dense)(logits, sampler, rules) for logits in logits_BCHW]
-    labels, confidence, is_nan = zip(*made, strict=True)
+    made = [(_ranked if on_cpu else _dense)(logits, sampler, rules) for logits in logits_BCHW.unbind()]
+    labels, confidence, maybe_nan = zip(*made, strict=True)
+    is_nan = [flag for flag in maybe_nan if flag is not None]
     return LabelImages(
         _stacked(labels),
         _stacked(confidence) if rules.wants_confidence else None,
-        _stacked(is_nan),
+        _stacked(is_nan) if is_nan else None,
     )
 
 
 def _ranked(
     logits_CHW: torch.Tensor, sampler: GridSampler, rules: LabelRules
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """Labels, confidence and whether a score was no number; on the CPU, in compiled loops."""
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Labels, confidence and what `LabelImages` says of NaN; on the CPU, in compiled loops."""
     ranked = rank(logits_CHW)
     labels_YX, confidence_YX = sampler.ranked_labels(ranked), None
     if rules.wants_confidence or rules.threshold > 0.0:
@@ -92,13 +93,13 @@ def _ranked(
             _hide_unsure(labels_YX, torch.from_numpy(probability_HW), sampler, rules)
         if rules.wants_confidence:
             confidence_YX = sampler.ranked_levels(probability_HW)
-    is_nan = torch.tensor(ranked.has_nan)
+    is_nan = torch.tensor(True) if ranked.has_nan else None
     return _in_dtype(labels_YX, rules), confidence_YX, is_nan
 
 
 def _dense(
     logits_CHW: torch.Tensor, sampler: GridSampler, rules: LabelRules
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """As `_ranked`, on a GPU without Triton, in operations of torch's."""
     labels_YX, confidence_YX = sampler.labels(logits_CHW), None
     if rules.wants_confidence or rules.threshold > 0.0:

@@ -99,6 +99,7 @@ class Intake:
     def _serve_these(self, subscriptions: tuple[Any, ...]) -> None:
         """Serves until others are to be served."""
         events = [event for s in subscriptions for event in s.event_handlers]
+        named = [(s, s.topic_name) for s in subscriptions]
         with ExitStack() as in_use:
             in_use.enter_context(self._context)
             in_use.enter_context(self._changed.handle)
@@ -116,9 +117,9 @@ class Intake:
                     wait_set.add_subscription(subscription.handle)
                 wait_set.wait(int(self._period_s * 1e9))
                 ready = wait_set.get_ready_entities('subscription')
-                for subscription in subscriptions:
+                for subscription, topic in named:
                     if subscription.handle.pointer in ready:
-                        self._call(subscription.topic_name, partial(_take_message, subscription))
+                        self._call(topic, partial(_take_message, subscription))
                 if time.monotonic() >= self._poll_due_s:
                     self._poll_due_s = time.monotonic() + self._period_s
                     self._take_events(events)

@@ -51,9 +51,9 @@ class _Rcl:
     def __init__(self) -> None:
         array, pointer = ctypes.POINTER(_ByteArray), ctypes.c_void_p
         rcutils, rcl = ctypes.CDLL('librcutils.so'), ctypes.CDLL('librcl.so')
-        self.default_allocator = rcutils.rcutils_get_default_allocator
-        self.default_allocator.argtypes = []
-        self.default_allocator.restype = _Allocator
+        get_allocator = rcutils.rcutils_get_default_allocator
+        get_allocator.argtypes, get_allocator.restype = [], _Allocator
+        self.allocator = get_allocator()
         self.free = rcutils.rcutils_uint8_array_fini
         self.free.argtypes = [array]
         self.reset_error = rcutils.rcutils_reset_error
@@ -122,7 +122,7 @@ class _Taken:
 
     def __init__(self, rcl: _Rcl) -> None:
         self._free = rcl.free
-        self.array = _ByteArray(allocator=rcl.default_allocator())
+        self.array = _ByteArray(allocator=rcl.allocator)
 
     def view(self) -> memoryview:
         """Its bytes."""
