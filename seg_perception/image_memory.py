@@ -26,7 +26,7 @@ def empty_image(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any
     num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(HEADROOM + num_bytes, np.uint8)
     with _lock:
-        _memory_at[memory.ctypes.data + HEADROOM] = memory
+        _memory_at[_address(memory) + HEADROOM] = memory
     return memory[HEADROOM:].view(dtype).reshape(shape)
 
 
@@ -35,5 +35,11 @@ def memory_of(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8] | None:
     if not pixels.flags.c_contiguous:
         return None
     with _lock:
-        memory = _memory_at.get(pixels.ctypes.data)
+        memory = _memory_at.get(_address(pixels))
     return memory if memory is not None and memory.nbytes == HEADROOM + pixels.nbytes else None
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    """What ``array.ctypes.data`` says, without an object made for it."""
+    address: int = array.__array_interface__['data'][0]
+    return address

@@ -124,13 +124,12 @@ def channel_axis(
         ModelCardError: the shape cannot be what the card says.
     """
     num_classes, kind = len(card.classes), card.output.kind
-    printed = '[' + ', '.join(str(side) for side in shape) + ']'
     if kind == 'labels':
         if len(shape) == 3 or (len(shape) == 4 and 1 in (shape[1], shape[3])):
             return None
         raise ModelCardError(
             f'{card.name}: output.kind: expected labels of shape [B, H, W], the file gives '
-            f'{printed}; is it logits or probabilities?'
+            f'{_printed(shape)}; is it logits or probabilities?'
         )
     accepted = {num_classes, 1} if num_classes == 2 else {num_classes}
     if len(shape) == 4:
@@ -141,8 +140,12 @@ def channel_axis(
             return (fits or unknown)[0]
     raise ModelCardError(
         f'{card.name}: classes: expected {kind} with {num_classes} channels, one per class of '
-        f'the card, the file gives {printed}; correct classes.names or output.kind'
+        f'the card, the file gives {_printed(shape)}; correct classes.names or output.kind'
     )
+
+
+def _printed(shape: Sequence[object]) -> str:
+    return f'[{", ".join(str(side) for side in shape)}]'
 
 
 def interpret(output: torch.Tensor, axis: int | None, card: ModelCard) -> ModelOutput:

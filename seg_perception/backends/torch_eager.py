@@ -185,10 +185,9 @@ class TorchBackend:
 
     def infer(self, batch_B3HW: torch.Tensor) -> ModelOutput:
         """See `Backend.infer`. The input's precision and layout are converted where needed."""
-        tensors = self.tensors(batch_B3HW)
         shape = tuple(batch_B3HW.shape)
         with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
-            return self._decoder(tensors, (shape[2], shape[3]), shape[0])
+            return self._decoder(self._run(batch_B3HW), (shape[2], shape[3]), shape[0])
 
     def tensors(self, batch_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """All that the network gives for images, see ``outputs.all_tensors``.
@@ -196,16 +195,19 @@ class TorchBackend:
         Raises:
             InferenceError: as `infer`.
         """
+        shape = tuple(batch_B3HW.shape)
+        with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
+            return self._run(batch_B3HW)
+
+    def _run(self, batch_B3HW: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if self._network is None:
             raise InferenceError(f'{self._card.name}: is closed')
         check_batch(batch_B3HW, self._card.name, self.device, self.input_hw_fixed, self.max_batch)
         use_threads(self._options.num_threads)
-        shape = tuple(batch_B3HW.shape)
-        with torch.inference_mode(), translated(self._card.name, f'on a batch of {shape}'):
-            batch = batch_B3HW.to(self.device, self.dtype, memory_format=self._layout)
-            if self.max_batch is not None:
-                batch = filled_up(batch, self.max_batch)
-            return all_tensors(self._network(batch))
+        batch = batch_B3HW.to(self.device, self.dtype, memory_format=self._layout)
+        if self.max_batch is not None:
+            batch = filled_up(batch, self.max_batch)
+        return all_tensors(self._network(batch))
 
     def warm_up(self, input_hw: tuple[int, int], batch: int = 1) -> None:
         """See `Backend.warm_up`; compiles and captures what that size needs."""

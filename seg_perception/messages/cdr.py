@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -133,6 +134,7 @@ def _message_of(
     return message, message[len(start) :].view(dtype).reshape(shape)
 
 
+@lru_cache
 def _string(text: str) -> bytes:
     octets = text.encode() + b'\x00'
     return struct.pack('<I', len(octets)) + octets

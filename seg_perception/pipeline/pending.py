@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-
 from seg_perception.backends.failures import translated
 from seg_perception.errors import InferenceError
 from seg_perception.models import ModelCard

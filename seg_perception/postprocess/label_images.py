@@ -65,8 +65,8 @@ def label_images(
     """
     if sampler.is_fused:
         return _fused(logits_BCHW, sampler, rules)
-    on_cpu = logits_BCHW.device.type == 'cpu'
-    made = [(_ranked if on_cpu else _dense)(logits, sampler, rules) for logits in logits_BCHW.unbind()]
+    make = _ranked if logits_BCHW.device.type == 'cpu' else _dense
+    made = [make(logits_CHW, sampler, rules) for logits_CHW in logits_BCHW.unbind()]
     labels, confidence, maybe_nan = zip(*made, strict=True)
     is_nan = [flag for flag in maybe_nan if flag is not None]
     return LabelImages(

@@ -21,6 +21,7 @@ from seg_perception.messages.calibration import camera_info_to_intrinsics
 from seg_perception.messages.cdr import read_compressed_image
 from seg_perception.postprocess import ObjectAssociator
 from seg_perception.ros.accounting import CameraAccount, DropReason
+from seg_perception.ros.clock import now_ns
 from seg_perception.ros.depth import DepthInput, ViewedDepth
 from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.health import CameraReport, State
@@ -302,7 +303,7 @@ class Camera:
 
     def _check_stamp(self, stamp_ns: int) -> None:
         """Counts and reports a stamp that cannot be; the frame is used all the same."""
-        faults = self.timing.add(stamp_ns, int(self._node.get_clock().now().nanoseconds))
+        faults = self.timing.add(stamp_ns, now_ns(self._node.get_clock()))
         for fault in faults:
             self._log.warning(self.name, f'{self.image_topic}: {STAMP_REMEDIES[fault]}')
         if StampFault.BACKWARDS in faults and self.depth is not None:

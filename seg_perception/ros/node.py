@@ -27,7 +27,7 @@ from seg_perception.errors import (
 from seg_perception.freed_memory import keep_freed_memory
 from seg_perception.ros import params_values
 from seg_perception.ros.camera import Camera
-from seg_perception.ros.clock import ClockWatch
+from seg_perception.ros.clock import ClockWatch, is_sim_time, now_ns
 from seg_perception.ros.doctor.at_activation import ActivationCheck
 from seg_perception.ros.health import Level, State
 from seg_perception.ros.intake import Intake
@@ -301,7 +301,7 @@ class SegmentationNode(LifecycleNode):
 
     def _look_around(self) -> None:
         """Looks at clock, worker and who listens to the outputs; runs in the intake."""
-        is_sim = bool(getattr(self.get_clock(), 'ros_time_is_active', False))
+        is_sim = is_sim_time(self.get_clock())
         jump_s = self._clock_watch.look(self._now_ns(), time.monotonic_ns(), is_sim=is_sim)
         if jump_s is not None:
             text = f'jumped by {jump_s:+.1f} s: tracking and pairing start anew'
@@ -353,7 +353,7 @@ class SegmentationNode(LifecycleNode):
         )
 
     def _now_ns(self) -> int:
-        return int(self.get_clock().now().nanoseconds)
+        return now_ns(self.get_clock())
 
     def _report(self, what: str, error: Exception) -> str:
         """Logs an error: one line for our own, with its traceback for any other."""
