@@ -11,11 +11,10 @@ import ctypes
 import os
 
 _M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
+_M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 
-_KEPT_BYTES = 256 * 2**20
-_LARGEST_KEPT_BLOCK_BYTES = 32 * 2**20  # the most that glibc takes
+_KEPT_BYTES = 2**30  # at the end of the heap
 
 
 def keep_freed_memory() -> None:
@@ -29,7 +28,9 @@ def keep_freed_memory() -> None:
     mallopt = _glibc('mallopt')
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BLOCK_BYTES)
+        # A block that is mapped on its own is returned with it. The threshold for that ends at
+        # 32 MiB, and what a layer makes of a large image, or of several, is more.
+        mallopt(_M_MMAP_MAX, 0)
         # The arenas that threads get otherwise are returned whole, whatever the threshold.
         mallopt(_M_ARENA_MAX, 1)
 

@@ -13,7 +13,7 @@ from seg_perception.freed_memory import keep_freed_memory, return_freed_memory
 {keep}
 def allocate():
     for _ in range(20):
-        blocks = [bytearray(3_000_000) for _ in range(4)]
+        blocks = [b'x' * {size} for _ in range(4)]
         del blocks
 def num_faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -30,11 +30,14 @@ print(num_faults() - before)
 """
 
 
-def num_faults(keep, env=None):
+def num_faults(size, *, keep):
     """Page faults of allocating images again and again, and after the memory was returned."""
     result = subprocess.run(
-        [sys.executable, '-c', COUNT_FAULTS.format(keep='keep_freed_memory()' if keep else '')],
-        env=env,
+        [
+            sys.executable,
+            '-c',
+            COUNT_FAULTS.format(size=size, keep='keep_freed_memory()' if keep else ''),
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -44,8 +47,10 @@ def num_faults(keep, env=None):
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='counts what glibc does')
-def test_freed_memory_is_used_again_until_it_is_returned():
-    [again, after_return] = num_faults(keep=True)
-    assert again < 500  # of the 2900 pages of four images, 20 times
-    assert after_return > 2000
-    assert num_faults(keep=False)[0] > 2000
+@pytest.mark.parametrize('size', [3_000_000, 48_000_000])
+def test_freed_memory_is_used_again_until_it_is_returned(size):
+    num_pages = 4 * size // 4096
+    [again, after_return] = num_faults(size, keep=True)
+    assert again < 0.2 * num_pages  # of 20 times
+    assert after_return > 0.7 * num_pages
+    assert num_faults(size, keep=False)[0] > 0.7 * num_pages

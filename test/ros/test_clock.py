@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from rclpy.clock import Clock, ROSClock
+from rclpy.clock_type import ClockType
+from rclpy.time import Time
 
-from seg_perception.ros.clock import ClockWatch
+from seg_perception.ros.clock import ClockWatch, is_sim_time, now_ns
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -52,3 +55,16 @@ def test_sim_time_that_never_started_or_stands_still_is_reported():
     assert watch.snapshot().trouble == '/clock stands still for 5 s'
     assert watch.look(NOW + S, 7 * S, is_sim=True) is None
     assert watch.snapshot().trouble == ''
+
+
+def test_a_clock_is_read_as_rclpy_reads_it():
+    clock = ROSClock()
+    before_ns, read_ns, after_ns = clock.now().nanoseconds, now_ns(clock), clock.now().nanoseconds
+    assert before_ns <= read_ns <= after_ns
+    assert not is_sim_time(clock)
+    clock._set_ros_time_is_active(True)
+    assert is_sim_time(clock)
+    assert now_ns(clock) == 0  # nothing came on /clock
+    clock.set_ros_time_override(Time(seconds=5, clock_type=ClockType.ROS_TIME))
+    assert now_ns(clock) == 5 * S
+    assert not is_sim_time(Clock(clock_type=ClockType.SYSTEM_TIME))
