@@ -10,12 +10,14 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
+from seg_perception.freed_memory import keep_freed_memory
 from seg_perception.ros.process import catch_signals
 
 
 def start(module: str) -> NoReturn:
     """Imports a node's module of this package and runs its ``main``."""
     catch_signals()
+    keep_freed_memory()  # libraries start threads as they are imported
     import_module(f'seg_perception.ros.{module}').main()
     raise AssertionError(f'{module}.main() returned')
 
