@@ -31,6 +31,8 @@ from seg_perception.structures import Labels
 OURS, PLAIN, PLAIN_GRID = 'node', 'plain', 'plain_grid'
 """Kinds of nodes; the last takes argmax on the network's grid, see ``plain_node``."""
 LIFETIME_S = 3600.0
+_AS_LIBC_IS = {'GLIBC_TUNABLES': ''}
+"""Has the plain node do without `keep_freed_memory`, which gives way to what users set."""
 START_S = 90.0
 """How long a node may take until its first output: imports, model, discovery."""
 
@@ -233,14 +235,14 @@ class Rig:
             'mask_classes': list(masks) or [''],
         }
         if kind != OURS:
-            module = 'bench.plain_node'
+            module, env = 'bench.plain_node', {**self._env, **_AS_LIBC_IS}
             common |= {
                 'image_topic': f'{namespaces[0]}/image_raw',
                 'is_compressed': is_compressed,
                 'argmax_at': 'grid' if kind == PLAIN_GRID else 'input',
             }
         else:
-            module = 'node'
+            module, env = 'node', self._env
             common |= {'cameras': cameras, 'trust_model_code': case.is_null}
             for camera, namespace in zip(cameras, namespaces, strict=True):
                 common[f'{camera}.image_topic'] = f'{namespace}/image_raw'
@@ -249,7 +251,7 @@ class Rig:
             'node' if kind == OURS else 'plain node',
             module,
             {**common, **(parameters or {})},
-            env=self._env,
+            env=env,
             log_path=self._logs / f'{kind}{self._num_nodes}.log',
             lifetime_s=LIFETIME_S,
         )
