@@ -18,7 +18,10 @@ _KEPT_BYTES = 2**30  # at the end of the heap
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep what is freed for what is allocated next; call it before there are threads.
+    """Makes glibc keep what is freed for what is allocated next.
+
+    To be called before there are threads: heaps that they have by then stay theirs, and the next
+    thread's, and large blocks are not kept in those.
 
     What the user has set (``MALLOC_…_``, ``GLIBC_TUNABLES``) stays; other C libraries are left
     alone.
