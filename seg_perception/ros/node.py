@@ -371,7 +371,7 @@ def _require_vision_msgs() -> None:
 
 def main() -> NoReturn:
     """Entry point of ``segmentation_node``."""
-    keep_freed_memory()
+    keep_freed_memory()  # where `ros.start` has not, which can do it before the imports
     run_node(SegmentationNode)
 
 
