@@ -220,6 +220,31 @@ class Ros:
                 pytest.fail(f"{node_name}: '{now}', not '{label}' after {timeout_s:g} s")
             time.sleep(0.05)
 
+    def publishers_of(self, node_name: str, namespace: str = '/') -> dict[str, str]:
+        """Types by topic of what a node publishes; empty while it is not discovered."""
+        return _of_node(self.node.get_publisher_names_and_types_by_node, node_name, namespace)
+
+    def subscriptions_of(self, node_name: str, namespace: str = '/') -> dict[str, str]:
+        """Types by topic of what a node subscribes to; empty while it is not discovered."""
+        return _of_node(self.node.get_subscriber_names_and_types_by_node, node_name, namespace)
+
+    def services_of(self, node_name: str, namespace: str = '/') -> dict[str, str]:
+        """Types by name of the services a node offers; empty while it is not discovered."""
+        return _of_node(self.node.get_service_names_and_types_by_node, node_name, namespace)
+
+
+def _of_node(
+    names_and_types: Callable[[str, str], list[tuple[str, list[str]]]], name: str, namespace: str
+) -> dict[str, str]:
+    from rclpy.node import NodeNameNonExistentError
+
+    try:
+        return {of: types[0] for of, types in names_and_types(name, namespace)}
+    except NodeNameNonExistentError:
+        # A node's services and topics can be discovered, and used, before its name is: names
+        # come in messages of their own (ros_discovery_info).
+        return {}
+
 
 def _absolute(node_name: str) -> str:
     return node_name if node_name.startswith('/') else f'/{node_name}'

@@ -44,11 +44,22 @@ def type_of(cell):
 
 
 def documented_outputs():
-    """Types by topic below the camera's namespace, of what the page says is published."""
-    of_topics = [
-        row for row in rows(page('segmentation_node'), 'Published topics') if '_msgs/' in row[1]
-    ]
-    return {row[0].strip('`'): type_of(row[1]) for row in of_topics}
+    """Types by topic, of what the page says is published with outputs of the class person."""
+    return {
+        OUTPUTS + row[0].strip('`').replace('<class>', 'person'): type_of(row[1])
+        for row in rows(page('segmentation_node'), 'Published topics')
+        if '_msgs/' in row[1]
+    }
+
+
+def discovered(of_node, names):
+    """What ``of_node()`` gives, once it has all the names; they are discovered one by one."""
+    wait_until(lambda: of_node().keys() >= set(names), 30.0, f'{sorted(names)}')
+    return of_node()
+
+
+def without(names, types):
+    return {name: of for name, of in types.items() if name not in names}
 
 
 def has_qos(ros, topic, reliability, durability=DurabilityPolicy.VOLATILE):
@@ -77,29 +88,14 @@ def test_the_segmentation_node_is_as_documented(ros, spawn):
         },
     )
     ros.wait_for_state('segmentation', 'active', 90.0)
-    of = ('segmentation', '/')
-
-    def topics(names_and_types):
-        return {name: types[0] for name, types in names_and_types(*of)}
-
-    def subscribed():
-        return topics(ros.node.get_subscriber_names_and_types_by_node)
-
     # Depth is received only while an output made from it is listened to.
     ros.collect(f'{OUTPUTS}objects_3d', Detection3DArray)
-    wait_until(lambda: '/camera/depth/camera_info' in subscribed(), 30.0, 'the subscriptions')
-    wait_until(lambda: '/camera/image_raw' in subscribed(), 30.0, 'the subscription')
-    published = topics(ros.node.get_publisher_names_and_types_by_node)
-    outputs = {
-        name.removeprefix(OUTPUTS).replace('/person', '/<class>'): message_type
-        for name, message_type in published.items()
-        if name.startswith(OUTPUTS)
-    }
-    assert outputs == documented_outputs()
-    assert set(published) - {n for n in published if n.startswith(OUTPUTS)} == {
-        '/diagnostics',
-        *OF_A_MANAGED_NODE,
-    }
+
+    outputs = documented_outputs()
+    published = discovered(
+        lambda: ros.publishers_of('segmentation'), {'/diagnostics', *OF_A_MANAGED_NODE, *outputs}
+    )
+    assert without({'/diagnostics', *OF_A_MANAGED_NODE}, published) == outputs
 
     reliable, latched = ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL
     for topic in set(published) - OF_A_MANAGED_NODE:
@@ -119,27 +115,22 @@ def test_the_segmentation_node_is_as_documented(ros, spawn):
         if row[0] in here
     }
     of_tf = {'/tf', '/tf_static'}  # where tf2_ros is installed
-    assert {n: t for n, t in subscribed().items() if n not in OF_EVERY_NODE | of_tf} == documented
+    subscribed = discovered(lambda: ros.subscriptions_of('segmentation'), documented)
+    assert without(OF_EVERY_NODE | of_tf, subscribed) == documented
     for topic in documented:
         assert has_qos(ros, topic, ReliabilityPolicy.BEST_EFFORT), topic
 
-    services = topics(ros.node.get_service_names_and_types_by_node)
-    for name, service_type, _ in rows(page('segmentation_node'), 'Services')[:2]:
-        expected = service_type.replace('/', '/srv/')
-        assert services[name.strip('`').replace('~', '/segmentation')] == expected
+    expected = {
+        name.strip('`').replace('~', '/segmentation'): service_type.replace('/', '/srv/')
+        for name, service_type, _ in rows(page('segmentation_node'), 'Services')[:2]
+    }
+    services = discovered(lambda: ros.services_of('segmentation'), expected)
+    assert expected.items() <= services.items()
 
 
 def test_the_image_source_is_as_documented(ros, spawn, tmp_path):
     cv2.imwrite(str(tmp_path / 'grey.png'), np.zeros((8, 12), np.uint8))
     spawn('image_source', {'source': str(tmp_path / 'grey.png'), 'transport': 'both'})
-    name = ('image_source', '/')
-
-    def published():
-        return dict(ros.node.get_publisher_names_and_types_by_node(*name))
-
-    is_there = ros.node.get_node_names
-    wait_until(lambda: 'image_source' in is_there(), 30.0, 'the node')
-    wait_until(lambda: '/camera/camera_info' in published(), 30.0, 'its topics')
     here = {
         '`<topic>`': '/camera/image_raw',
         '`<topic>`/compressed': '/camera/image_raw/compressed',
@@ -149,24 +140,19 @@ def test_the_image_source_is_as_documented(ros, spawn, tmp_path):
         here[row[0]]: type_of(row[1])
         for row in rows(page('image_source_node'), 'Published topics')
     }
-    assert documented == {n: t[0] for n, t in published().items() if n not in OF_EVERY_NODE}
+    published = discovered(lambda: ros.publishers_of('image_source'), documented)
+    assert without(OF_EVERY_NODE, published) == documented
     assert 'None.' in section(page('image_source_node'), 'Subscribed topics')
 
 
 def test_the_monitor_is_as_documented(ros, spawn, tmp_path):
     spawn('monitor', {'overlay_path': str(tmp_path / 'o.png'), 'wait_s': 0.0}, expect_exit=None)
-    wait_until(lambda: 'monitor' in ros.node.get_node_names(), 30.0, 'the node')
-
-    def subscribed():
-        return dict(ros.node.get_subscriber_names_and_types_by_node('monitor', '/'))
-
-    wait_until(lambda: f'{OUTPUTS}label_info' in subscribed(), 30.0, 'its topics')
     here = {'`<image_topic>`': '/camera/image_raw', '`/diagnostics`': '/diagnostics'}
     documented = {
         here.get(row[0]) or f'/camera/{row[0].removesuffix(" beside it")}': type_of(row[1])
         for row in rows(page('monitor_node'), 'Subscribed topics')
     }
-    assert documented == {n: t[0] for n, t in subscribed().items() if n not in OF_EVERY_NODE}
-    published = dict(ros.node.get_publisher_names_and_types_by_node('monitor', '/'))
-    assert set(published) <= OF_EVERY_NODE
+    subscribed = discovered(lambda: ros.subscriptions_of('monitor'), documented)
+    assert without(OF_EVERY_NODE, subscribed) == documented
+    assert ros.publishers_of('monitor').keys() <= OF_EVERY_NODE
     assert 'None.' in section(page('monitor_node'), 'Published topics')

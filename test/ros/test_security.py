@@ -50,18 +50,20 @@ def test_the_policy_covers_what_the_node_opens(ros, spawn):
         },
     )
     ros.wait_for_state('segmentation', 'active', 90.0)
-    of = ('segmentation', '/')
 
-    def subscribed():
-        return {name for name, _ in ros.node.get_subscriber_names_and_types_by_node(*of)}
+    def has_opened_all():
+        return (
+            '/camera/image_raw' in ros.subscriptions_of('segmentation')
+            and '/camera/segmentation/labels' in ros.publishers_of('segmentation')
+            and '/segmentation/change_state' in ros.services_of('segmentation')
+        )
 
-    wait_until(lambda: '/camera/image_raw' in subscribed(), 30.0, 'the subscription')
-    published = {name for name, _ in ros.node.get_publisher_names_and_types_by_node(*of)}
-    served = {name for name, _ in ros.node.get_service_names_and_types_by_node(*of)}
-    assert '/camera/segmentation/labels' in published
-    assert '/segmentation/change_state' in served
+    wait_until(has_opened_all, 30.0, 'image_raw, labels and change_state')
+    published = ros.publishers_of('segmentation')
+    subscribed = ros.subscriptions_of('segmentation')
+    served = ros.services_of('segmentation')
     assert outside(published, allowed('topic', 'publish')) == []
-    assert outside(subscribed(), allowed('topic', 'subscribe')) == []
+    assert outside(subscribed, allowed('topic', 'subscribe')) == []
     assert outside(served, allowed('service', 'reply')) == []
 
 
