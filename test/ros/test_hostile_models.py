@@ -213,7 +213,9 @@ def test_it_is_refused_and_the_old_model_goes_on(node, indoor, ros, tmp_path, wr
             and text in device_status(messages[-1]).message
         )
     )
-    assert ros.node.count_publishers(f'{OUT}/labels') == 0
+    wait_until(
+        lambda: not ros.node.count_publishers(f'{OUT}/labels'), DEADLINE_S, 'an end of the outputs'
+    )
     assert not (tmp_path / 'witness').exists()
     assert 'Traceback' not in node.log
     assert ros.set_params_atomically(NODE, model=str(indoor)).successful

@@ -544,13 +544,13 @@ def test_a_model_without_scores_offers_no_confidence(spawn, ros):
     node = spawn('node', {'model': str(UINT8_MODEL), 'num_threads': 1})
     node.wait_for_log('loaded in', 60.0)
     labels = ros.collect(f'{OUT}/labels', Image, qos.output())
-    assert ros.node.count_publishers(f'{OUT}/confidence') == 0
     [result] = ros.set_params(NODE, confidence_threshold=0.5)
     assert not result.successful
     assert 'gives labels without scores' in result.reason
     publisher = ros.publisher(INPUT, Image, qos.sensor_input())
     play(publisher.publish, array_to_image(astronaut(), 'rgb8', make_header(1, 'cam')), labels)
     assert picture(labels[0]).shape == (96, 128)
+    assert ros.node.count_publishers(f'{OUT}/confidence') == 0
 
 
 def test_segment_says_why_there_is_no_frame(start, ros):
