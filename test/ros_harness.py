@@ -220,26 +220,27 @@ class Ros:
                 pytest.fail(f"{node_name}: '{now}', not '{label}' after {timeout_s:g} s")
             time.sleep(0.05)
 
-    def publishers_of(self, node_name: str, namespace: str = '/') -> dict[str, str]:
+    def publishers_of(self, node_name: str) -> dict[str, str]:
         """Types by topic of what a node publishes; empty while it is not discovered."""
-        return _of_node(self.node.get_publisher_names_and_types_by_node, node_name, namespace)
+        return _of_node(self.node.get_publisher_names_and_types_by_node, node_name)
 
-    def subscriptions_of(self, node_name: str, namespace: str = '/') -> dict[str, str]:
+    def subscriptions_of(self, node_name: str) -> dict[str, str]:
         """Types by topic of what a node subscribes to; empty while it is not discovered."""
-        return _of_node(self.node.get_subscriber_names_and_types_by_node, node_name, namespace)
+        return _of_node(self.node.get_subscriber_names_and_types_by_node, node_name)
 
-    def services_of(self, node_name: str, namespace: str = '/') -> dict[str, str]:
+    def services_of(self, node_name: str) -> dict[str, str]:
         """Types by name of the services a node offers; empty while it is not discovered."""
-        return _of_node(self.node.get_service_names_and_types_by_node, node_name, namespace)
+        return _of_node(self.node.get_service_names_and_types_by_node, node_name)
 
 
 def _of_node(
-    names_and_types: Callable[[str, str], list[tuple[str, list[str]]]], name: str, namespace: str
+    names_and_types: Callable[[str, str], list[tuple[str, list[str]]]], node_name: str
 ) -> dict[str, str]:
     from rclpy.node import NodeNameNonExistentError
 
+    namespace, _, name = _absolute(node_name).rpartition('/')
     try:
-        return {of: types[0] for of, types in names_and_types(name, namespace)}
+        return {of: types[0] for of, types in names_and_types(name, namespace or '/')}
     except NodeNameNonExistentError:
         # A node's services and topics can be discovered, and used, before its name is: names
         # come in messages of their own (ros_discovery_info).

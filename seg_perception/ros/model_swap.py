@@ -276,20 +276,22 @@ class ModelSwap:
             wanted: the parameters from then on.
 
         Raises:
-            Exception: a publisher cannot be made; nothing is changed.
+            Exception: the model fails on the words, or a publisher cannot be made; nothing is
+                changed.
         """
         assert card is not None
         classes = model_classes(card, wanted)
         vocabulary = None
         try:
-            prepared = {
-                name: camera.outputs.prepare(output_table_of(card, wanted, name))
-                for name, camera in self._cameras.items()
-            }
             if card.output.kind == 'words':
                 takes_words = segmenter or self._next
                 assert takes_words is not None
                 vocabulary = takes_words.prepare_words(classes.names[1:])
+            # After the words: topics that come are seen by everybody, even if they go again.
+            prepared = {
+                name: camera.outputs.prepare(output_table_of(card, wanted, name))
+                for name, camera in self._cameras.items()
+            }
             if wanted.needs_tf:
                 self._transforms.open()
         except Exception:
