@@ -33,7 +33,6 @@ class Mailboxes(Generic[Item]):
         self._passes: dict[str, float] = {}
         self._served_pass = 0.0
         self._is_open = False
-        self._is_woken = False
         self._arrived_s: dict[str, float] = {}
         self._period_s: dict[str, float] = {}
 
@@ -48,9 +47,8 @@ class Mailboxes(Generic[Item]):
         return self._is_open
 
     def wake(self) -> None:
-        """Has `take` return, or the next one where nobody waits in it, with what there is."""
+        """Has all who wait in `take` see whether they are to leave."""
         with self._condition:
-            self._is_woken = True
             self._condition.notify_all()
 
     def put(self, camera: str, item: Item) -> Item | None:
@@ -74,7 +72,11 @@ class Mailboxes(Generic[Item]):
             return replaced
 
     def take(
-        self, max_items: int, weights: dict[str, float], wait_s: float = 0.0
+        self,
+        max_items: int,
+        weights: dict[str, float],
+        wait_s: float = 0.0,
+        is_to_leave: Callable[[], bool] = lambda: False,
     ) -> list[tuple[str, Item]]:
         """Waits for items and takes at most one per camera.
 
@@ -83,24 +85,26 @@ class Mailboxes(Generic[Item]):
             weights: share of each camera, positive; 1.0 where missing.
             wait_s: where there are fewer, how long to wait at most for cameras whose next item
                 is due within that time.
+            is_to_leave: whether whoever takes has something else to do, and leaves all items
+                where they are. Call `wake` after it became true.
 
         Returns:
-            Camera and item; empty once the mailboxes are closed, or where `wake` was called.
+            Camera and item; empty once the mailboxes are closed, or where it is to leave.
         """
         with self._condition:
-            self._condition.wait_for(lambda: self._slots or self._is_woken or not self._is_open)
-            if wait_s > 0.0 and not self._is_woken:
+            self._condition.wait_for(lambda: self._slots or not self._is_open or is_to_leave())
+            if wait_s > 0.0:
                 until_s = time.monotonic() + wait_s
                 self._condition.wait_for(
                     lambda: (
                         not self._is_open
+                        or is_to_leave()
                         or len(self._slots) >= max_items
                         or not self._is_any_due(until_s)
                     ),
                     wait_s,
                 )
-            self._is_woken = False
-            if not self._is_open or not self._slots:
+            if not self._slots or not self._is_open or is_to_leave():
                 return []
             for camera in self._slots:
                 least = self._served_pass - MAX_CREDIT / weights.get(camera, 1.0)

@@ -102,9 +102,9 @@ class SegmentationWorker(threading.Thread):
             parameters = self._parameters()
             weights = {name: group.weight for name, group in parameters.camera.items()}
             max_batch = min(self.segmenter.batch_limit or 2**31, parameters.max_batch_size)
-            jobs = self._mailboxes.take(max_batch, weights, parameters.batch_wait_ms * 1e-3)
-            if not self._abandoned.is_set():  # else they are for the successor
-                self._make_exchanges()
+            wait_s = parameters.batch_wait_ms * 1e-3
+            jobs = self._mailboxes.take(max_batch, weights, wait_s, self._has_to_leave_frames)
+            self._make_exchanges()
             if self._broken is not None:
                 for name, job in jobs:
                     self._fail(self._cameras[name], job, self._broken)
@@ -136,14 +136,27 @@ class SegmentationWorker(threading.Thread):
         self._exchanges.put(make)
         self._mailboxes.wake()
 
+    def _has_to_leave_frames(self) -> bool:
+        """Whether frames that wait are for the successor, or for the model after an exchange."""
+        return self._abandoned.is_set() or self._has_to_exchange()
+
+    def _has_to_exchange(self) -> bool:
+        return (
+            self._broken is None
+            and not self._abandoned.is_set()  # else the successor does
+            and not self._exchanges.empty()
+        )
+
     def _make_exchanges(self) -> None:
         """Makes those that wait; after one that failed, nothing is segmented any more.
 
         What was half exchanged would give labels that another class table describes.
         """
         try:
-            while self._broken is None and not self._exchanges.empty():
+            while self._has_to_exchange():
                 self._finisher.wait()
+                if self._abandoned.is_set():  # it waited for results that did not come
+                    return
                 before, self.segmenter = self.segmenter, self._exchanges.get()()
                 if self.segmenter is not before:  # what the other cost says nothing of this one
                     self._load.start(can_scale=self.segmenter.can_scale_input)
@@ -177,7 +190,7 @@ class SegmentationWorker(threading.Thread):
         with self._lock:
             self._abandoned.set()
             tasks, self._with_model = self._with_model, []
-        self._mailboxes.wake()  # it may be the results that do not come
+        self._mailboxes.wake()  # this thread, where it is the results that do not come
         for task in tasks:
             self._drop(task.camera, task.job, DropReason.MODEL_ERROR, reason)
         successor = SegmentationWorker(

@@ -55,15 +55,24 @@ def test_closing_wakes_the_worker(mailboxes):
     assert taken == [[]]
 
 
-def test_waking_gives_what_there_is(mailboxes):
+@pytest.mark.parametrize('wait_s', [0.0, 30.0])
+def test_who_is_to_leave_takes_nothing_even_before_it_is_woken(mailboxes, wait_s):
+    has_to_leave, taken = threading.Event(), []
+    if wait_s:  # it waits for another camera that is due
+        mailboxes._arrived_s['rear'] = time.monotonic()
+        mailboxes._period_s['rear'] = 20.0
+        mailboxes.put('front', 1)
+    leaving = threading.Thread(
+        target=lambda: taken.append(mailboxes.take(8, {}, wait_s, has_to_leave.is_set))
+    )
+    leaving.start()
+    has_to_leave.set()
+    mailboxes.put('front', 2)
     mailboxes.wake()
-    assert mailboxes.take(8, {}) == []
+    leaving.join(5.0)
+    assert taken == [[]]
     assert mailboxes.is_open
-    mailboxes.put('front', 1)
-    mailboxes.wake()
-    start_s = time.monotonic()
-    assert mailboxes.take(8, {}, 30.0) == [('front', 1)]
-    assert time.monotonic() - start_s < 10.0
+    assert mailboxes.take(8, {}) == [('front', 2)]
 
 
 @pytest.mark.parametrize('weights', [{}, {'a': 2.0}, {'a': 3.0, 'b': 0.5}])

@@ -250,6 +250,40 @@ def test_a_worker_that_waits_for_ever_is_succeeded_and_its_frames_are_counted_on
     assert rig.outputs.published == [2]
 
 
+def test_an_abandoned_worker_leaves_an_exchange_that_waits_to_its_successor(rig):
+    rig.outputs.allowed.release(10)
+    new, made, waits = Model(), [], threading.Event()
+    left, original = rig.worker, rig.worker._finisher.wait
+
+    def wait():
+        waits.set()
+        original()
+
+    def exchange():
+        made.append(threading.current_thread())
+        return new
+
+    rig.model.hangs_late_at_ns = 1
+    rig.send(1)
+    assert rig.model.called.acquire(timeout=TIMEOUT_S)
+    while left._finisher._is_idle.is_set():  # it is about to have the results made
+        time.sleep(0.001)
+    left._finisher.wait = wait
+    left.exchange(exchange)
+    assert waits.wait(TIMEOUT_S)
+    rig.worker = left.succeed('it hangs')
+    rig.model.go_on.set()
+    left.join(TIMEOUT_S)
+    assert not left.is_alive()
+    assert made == []
+    rig.worker.start()
+    rig.send(2)
+    rig.wait_until_accounted_for()
+    assert made == [rig.worker]
+    assert new.num_images == [1]
+    assert rig.outputs.published == [2]
+
+
 def test_a_frame_that_an_abandoned_worker_has_just_taken_is_counted(rig):
     """It is not with the model yet."""
     taken, original = threading.Event(), rig.worker._prepare
