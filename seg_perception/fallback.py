@@ -143,9 +143,10 @@ class SegmenterWithFallback:
 
     @confidence_threshold.setter
     def confidence_threshold(self, threshold: float) -> None:
-        self._threshold = threshold
-        for model in self._models():
-            model.confidence_threshold = threshold
+        with self._lock:  # one that is welcomed meanwhile gets it too
+            self._threshold = threshold
+            for model in self._models():
+                model.confidence_threshold = threshold
 
     @property
     def can_scale_input(self) -> bool:
@@ -283,9 +284,9 @@ class SegmenterWithFallback:
             if model is None:
                 return
             gone_s = time.monotonic() - self._gone_since_s
-        model.confidence_threshold = self._threshold
         model.scale_input(self._scale if model.can_scale_input else 1.0)
         with self._lock:
+            model.confidence_threshold = self._threshold
             self._served, self._answering_since_s = model, time.monotonic()
         self._tell(
             f'{model.card.label_source} answers again after {gone_s:.0f} s: labels are from it now'

@@ -127,9 +127,9 @@ class ResilientSegmenter:
 
     @confidence_threshold.setter
     def confidence_threshold(self, threshold: float) -> None:
-        # In this order, a model that is loaded anew meanwhile gets it too.
-        self._threshold = threshold
-        self._seen.confidence_threshold = threshold
+        with self._lock:  # a model that is loaded anew meanwhile gets it too
+            self._threshold = threshold
+            self._seen.confidence_threshold = threshold
 
     @property
     def can_scale_input(self) -> bool:

@@ -1,7 +1,8 @@
-"""How the suite is shared between two processes (``-n 2 --dist loadgroup``)."""
+"""What holds for all tests, and how two processes share them (``-n 2 --dist loadgroup``)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,13 @@ if worker := os.environ.get('PYTEST_XDIST_WORKER'):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in the background of a script; all children would inherit it, and Ctrl-C is tested.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+with contextlib.suppress(ImportError):  # where only some extras are installed
+    from hypothesis import settings
+
+    # Examples take as long as a busy machine lets them; the first one loads type support too.
+    settings.register_profile('unhurried')
+    settings.load_profile('unhurried')
 
 
 # Marks before xdist reads them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -301,14 +300,14 @@ class _Ended:
 @contextlib.contextmanager
 def _ended(source: StreamSource, seconds: float | None) -> Iterator[VideoLike]:
     """The stream, which ends after some seconds or, instead of the process, at Ctrl-C."""
-    is_interrupted = threading.Event()
+    interrupts: list[int] = []  # no Event: a handler may come inside of its methods
     end_s = None if seconds is None else time.monotonic() + seconds
 
     def is_over() -> bool:
-        return is_interrupted.is_set() or (end_s is not None and time.monotonic() >= end_s)
+        return bool(interrupts) or (end_s is not None and time.monotonic() >= end_s)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        is_interrupted.set()
+        interrupts.append(number)
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

@@ -26,7 +26,7 @@ from seg_perception.ros.depth import DepthInput, ViewedDepth
 from seg_perception.ros.frame_result import FrameResult
 from seg_perception.ros.health import CameraReport, State
 from seg_perception.ros.intake import Intake
-from seg_perception.ros.jobs import Job, WaitingList
+from seg_perception.ros.jobs import DEACTIVATED, Job, WaitingList
 from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog
 from seg_perception.ros.mailbox import Mailboxes
@@ -330,7 +330,7 @@ class Camera:
         replaced = self._mailboxes.put(self.name, job)
         if replaced is job:
             self.account.drop(DropReason.INACTIVE)
-            self.waiting.put_back(requests)
+            self.waiting.put_back(requests, DEACTIVATED)
         elif replaced is not None:
             self.account.drop(DropReason.SUPERSEDED)
 

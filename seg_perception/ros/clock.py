@@ -64,6 +64,11 @@ class ClockWatch:
         self._last_jump_s = 0.0
         self._trouble = ''
 
+    def start(self) -> None:
+        """Forgets the last look, after which nobody looked for any time."""
+        with self._lock:
+            self._last = None
+
     def look(self, now_ns: int, steady_ns: int, *, is_sim: bool) -> float | None:
         """Takes both clocks, read together.
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -141,22 +141,22 @@ def run_demo(options: DemoOptions) -> int:
 
 def _say_where(log_path: Path, viewer: _Child, interruption: _Interruption) -> None:
     """Prints where the page is, once it is there; what keeps it from being there is seen later."""
-    while viewer.is_running() and not interruption.event.is_set():
+    while viewer.is_running() and not interruption.came:
         text = log_path.read_text(encoding='utf-8', errors='replace')
         where, found, _ = text.partition(_WAITS)
         if found:
             print(where, end='', flush=True)
             return
-        interruption.event.wait(0.1)
+        time.sleep(0.1)
 
 
 def _watch(monitor: _Child, others: Sequence[_Child], interruption: _Interruption) -> list[_Child]:
     """Waits for the monitor's end or a signal; returns the others that ended before."""
-    while monitor.is_running() and not interruption.event.is_set():
+    while monitor.is_running() and not interruption.came:
         failed = [child for child in others if not child.is_running()]
         if failed:
             return failed
-        interruption.event.wait(0.1)
+        time.sleep(0.1)
     return []
 
 
@@ -244,19 +244,20 @@ class _Child:
 
 
 class _Interruption:
-    """Turns SIGINT and SIGTERM into an event while it is entered.
+    """Notes SIGINT and SIGTERM while it is entered.
 
     Attributes:
-        event: set by the first signal; later ones change nothing.
+        came: whether there was one. No Event: the handler may come inside of its methods, in the
+            same thread, and its lock would wait for itself.
     """
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self.came = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> _Interruption:
         def interrupt(_signum: int, _frame: FrameType | None) -> None:
-            self.event.set()
+            self.came = True
 
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._previous[signum] = signal.signal(signum, interrupt)

@@ -150,11 +150,12 @@ class Intake:
 
 def _take_message(subscription: Subscription) -> None:
     try:
-        if subscription.raw:
-            message = take_serialized(subscription)
-        else:
-            taken = subscription.handle.take_message(subscription.msg_type, False)
-            message = taken[0] if taken is not None else None
+        with subscription.handle:  # else a destroyed one is another error
+            if subscription.raw:
+                message = take_serialized(subscription)
+            else:
+                taken = subscription.handle.take_message(subscription.msg_type, False)
+                message = taken[0] if taken is not None else None
     except InvalidHandle:  # removed and destroyed just now
         return
     if message is not None:
@@ -162,5 +163,9 @@ def _take_message(subscription: Subscription) -> None:
 
 
 def _take_event(event: EventHandler) -> None:
-    if (data := event.take_data()) is not None:
+    try:
+        data = event.take_data()
+    except InvalidHandle:  # as above
+        return
+    if data is not None:
         event.callback(data)

@@ -9,14 +9,25 @@ from dataclasses import dataclass, field
 from seg_perception.ros.depth import DepthMatch
 from seg_perception.structures import CompressedFrame, Frame
 
+DEACTIVATED = 'the node was deactivated'
+"""Why nobody need wait for a frame any longer."""
+
 
 class Request:
-    """Somebody waits for one frame of a camera (the ``~/segment`` service)."""
+    """Somebody waits for one frame of a camera (the ``~/segment`` service).
+
+    Attributes:
+        done: set once it is answered.
+        outcome: the answer, or why there is none yet.
+        is_success: whether a frame gave it.
+        is_over: no further frame is waited for.
+    """
 
     def __init__(self) -> None:
         self.done = threading.Event()
         self.outcome = ''
         self.is_success = False
+        self.is_over = False
 
     def resolve(self, outcome: str, *, is_success: bool) -> None:
         """Tells the one who waits."""
@@ -68,7 +79,9 @@ class WaitingList:
         return requests
 
     def put_back(self, requests: Sequence[Request], outcome: str = '') -> None:
-        """Has the next frame answer requests that this one could not.
+        """Has the next frame answer requests that this one could not, or refuses them.
+
+        Those that have been withdrawn meanwhile are refused.
 
         Args:
             requests: from `take`.
@@ -77,16 +90,20 @@ class WaitingList:
         for request in requests:
             request.outcome = outcome or request.outcome
         with self._lock:
-            self._requests += requests
+            over = [request for request in requests if request.is_over]
+            self._requests += [request for request in requests if not request.is_over]
+        for request in over:
+            request.resolve(request.outcome, is_success=False)
 
     def withdraw(self, request: Request, outcome: str) -> None:
-        """Refuses one request where it still waits; one that has a frame keeps it.
+        """Refuses one request where it still waits; one that has a frame keeps that, but no other.
 
         Args:
             request: whose time is over.
             outcome: why, where no frame has told a better reason.
         """
         with self._lock:
+            request.is_over = True
             if request not in self._requests:
                 return
             self._requests.remove(request)

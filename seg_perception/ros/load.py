@@ -67,6 +67,7 @@ class LoadControl:
         self._lock = threading.Lock()
         self._steps = SCALED
         self._index = 0
+        self._step = LoadStep()  # that of the index; one attribute, read without the lock
         self._latencies_ms: deque[float] = deque(maxlen=_MAX_FRAMES)
         self._since_s = -_MAX_HOLD_S
         self._hold_s = _HOLD_S
@@ -76,7 +77,7 @@ class LoadControl:
     @property
     def step(self) -> LoadStep:
         """What is done now."""
-        return self._steps[self._index]
+        return self._step
 
     def start(self, *, can_scale: bool) -> None:
         """Begins with everything.
@@ -143,6 +144,7 @@ class LoadControl:
 
     def _go_to(self, index: int, now_s: float) -> None:
         self._index, self._since_s = index, now_s
+        self._step = self._steps[index]
         self._latencies_ms.clear()
 
     def _cost_of_step_above(self) -> float:

@@ -114,7 +114,14 @@ class ModelSwap:
         card = self.segmenter.card
         table = output_table_of(card, self.settings, camera)
         labels_from = self.segmenter.condition()['labels_from']
-        return CameraOutputs(self._node, namespace, self.segmenter.classes, table, labels_from)
+        return CameraOutputs(
+            self._node,
+            namespace,
+            self.segmenter.classes,
+            table,
+            labels_from,
+            lambda: self.settings.confidence_threshold,
+        )
 
     def offer_prompts(self) -> None:
         """Listens to prompts where the model that runs takes them, else not."""
@@ -126,11 +133,11 @@ class ModelSwap:
         if self._load is not None:
             self._load.cancel()
         self._load = None
+        with self._lock:
+            self._exchanges.clear()  # an abandoned worker leaves some, and may yet come to them
         if self.segmenter is not None:
             self._retired.append(self.segmenter)
         self.segmenter = self._next = None
-        with self._lock:
-            self._exchanges.clear()  # an abandoned worker leaves some, and may yet come to them
         self._free_retired()
 
     def change(self, changes: Mapping[str, Any]) -> None:
@@ -321,9 +328,7 @@ class ModelSwap:
             failures = []
             for name, camera in self._cameras.items():
                 try:
-                    camera.outputs.exchange(
-                        classes, prepared[name], settings.confidence_threshold, now_ns
-                    )
+                    camera.outputs.exchange(classes, prepared[name], now_ns)
                 except Exception as error:  # rclpy's own: its class table cannot be published
                     failures.append(error)
                 if segmenter is not None:

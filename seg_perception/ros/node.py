@@ -31,7 +31,7 @@ from seg_perception.ros.clock import ClockWatch, is_sim_time, now_ns
 from seg_perception.ros.doctor.at_activation import ActivationCheck
 from seg_perception.ros.health import Level, State
 from seg_perception.ros.intake import Intake
-from seg_perception.ros.jobs import Job
+from seg_perception.ros.jobs import DEACTIVATED, Job
 from seg_perception.ros.load import LoadControl, LoadStep
 from seg_perception.ros.log import ThrottledLog, explain, first_line
 from seg_perception.ros.mailbox import Mailboxes
@@ -197,6 +197,7 @@ class SegmentationNode(LifecycleNode):
         """Starts the worker and listens to the cameras where somebody wants their outputs."""
         assert self._swap.segmenter is not None
         self._mailboxes.open()
+        self._clock_watch.start()
         self._load.start(can_scale=self._swap.segmenter.can_scale_input)
         worker = SegmentationWorker(
             self._swap.segmenter,
@@ -221,9 +222,7 @@ class SegmentationNode(LifecycleNode):
 
     def _publish_label_info(self) -> None:
         for camera in self._cameras.values():
-            camera.outputs.publish_label_info(
-                self._swap.settings.confidence_threshold, self._now_ns()
-            )
+            camera.outputs.publish_label_info(self._now_ns())
 
     def _stop(self, timeout_s: float) -> bool:
         """Leaves the cameras and ends the worker.
@@ -235,11 +234,14 @@ class SegmentationNode(LifecycleNode):
         self._wiring.stop()
         for camera in self._cameras.values():
             camera.listen(False)
-            camera.waiting.refuse_all('the node was deactivated')
+            camera.waiting.refuse_all(DEACTIVATED)
         self._intake.stop()
         if self._worker is None:
             return True
-        if not self._worker.stop(timeout_s):
+        has_ended = self._worker.stop(timeout_s)
+        for camera in self._cameras.values():
+            camera.waiting.refuse_all(DEACTIVATED)  # whom the last frames could not answer
+        if not has_ended:
             self.get_logger().error(f'the model did not finish within {timeout_s:g} s')
             return False
         self._worker = self._swap.worker = None

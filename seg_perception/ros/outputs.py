@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,7 @@ class CameraOutputs:
         classes: the model's classes, published once on the latched ``label_info``.
         outputs: what to publish of each frame, from `output_table`.
         labels_from: the model that makes the labels, until a frame says another one.
+        threshold: tells the confidence threshold that holds now.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class CameraOutputs:
         classes: ClassTable,
         outputs: Sequence[Output],
         labels_from: str = '',
+        threshold: Callable[[], float] = lambda: 0.0,
     ) -> None:
         from vision_msgs.msg import LabelInfo
 
@@ -101,7 +103,7 @@ class CameraOutputs:
         self._label_info_lock = threading.Lock()
         self._label_info_stamp_ns = 0
         self._labels_from = labels_from
-        self._threshold = 0.0
+        self._threshold = threshold
         self._last_stamp_ns = 0
         self._publishers: dict[tuple[str, Any], Publisher] = {}
         self._offered: Offered = {}
@@ -131,9 +133,7 @@ class CameraOutputs:
             raise
         return {o.topic: (o, self._publishers[o.topic, o.message_type]) for o in outputs}
 
-    def exchange(
-        self, classes: ClassTable, offered: Offered, threshold: float, now_ns: int
-    ) -> None:
+    def exchange(self, classes: ClassTable, offered: Offered, now_ns: int) -> None:
         """Goes on with another table, where the frame before is published and none begun.
 
         Where the classes are new ones, they are published first.
@@ -141,13 +141,12 @@ class CameraOutputs:
         Args:
             classes: the model's from now on.
             offered: from `prepare`.
-            threshold: the confidence threshold.
             now_ns: the node's time.
         """
         if classes != self._classes:
             with self._label_info_lock:
                 self._classes = classes
-            self.publish_label_info(threshold, max(now_ns, self._last_stamp_ns + 1))
+            self.publish_label_info(max(now_ns, self._last_stamp_ns + 1))
         self._offered = offered
 
     def tidy(self) -> None:
@@ -212,7 +211,7 @@ class CameraOutputs:
                 self._labels_from = result.segmentation.model
         if is_new or stamp_ns < self._label_info_stamp_ns:
             # The class table holds for what is stamped as it or later; so shall it be.
-            self.publish_label_info(self._threshold, stamp_ns)
+            self.publish_label_info(stamp_ns)
         num_published = 0
         errors: dict[str, Exception] = {}
         for topic, (output, publisher) in self._offered.items():
@@ -227,15 +226,17 @@ class CameraOutputs:
                 errors[topic] = error
         return num_published, errors
 
-    def publish_label_info(self, threshold: float, stamp_ns: int) -> None:
+    def publish_label_info(self, stamp_ns: int) -> None:
         """Publishes the class table for those who are there and those who come later.
 
         It holds for labels of this stamp or later ones, up to that of the next table. Its
         ``frame_id`` is the name of the model that makes them.
         """
         with self._label_info_lock:
-            self._threshold, self._label_info_stamp_ns = threshold, stamp_ns
-            message = write_label_info(self._classes, threshold, stamp_ns, self._labels_from)
+            self._label_info_stamp_ns = stamp_ns
+            message = write_label_info(
+                self._classes, self._threshold(), stamp_ns, self._labels_from
+            )
             publish_serialized(self._label_info, message)
 
     def destroy(self) -> None:

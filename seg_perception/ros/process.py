@@ -24,7 +24,8 @@ STOP_DEADLINE_S = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_S = 0.1
-_stopping = threading.Event()
+# The signals that came. No Event: handlers may come inside of its methods, and of each other.
+_stopping: list[int] = []
 
 
 def prepare_environment() -> None:
@@ -88,7 +89,7 @@ def run_node(make_node: Callable[[], Node], args: Sequence[str] | None = None) -
         _wake_on_signal(node)
         # A thread of the node may set it, which wakes nobody.
         timeout_s = _POLL_S if hasattr(node, 'exit_code') else None
-        while not _stopping.is_set() and getattr(node, 'exit_code', None) is None:
+        while not _stopping and getattr(node, 'exit_code', None) is None:
             try:
                 executor.spin_once(timeout_s)
             except ExternalShutdownException:
@@ -125,10 +126,10 @@ def catch_signals() -> None:
         signal.signal(signum, _stop)
 
 
-def _stop(_signum: int, _frame: FrameType | None) -> None:
-    if _stopping.is_set():
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    if _stopping:
         return
-    _stopping.set()
+    _stopping.append(signum)
     _leave_soon(0)
 
 

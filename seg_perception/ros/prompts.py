@@ -122,7 +122,7 @@ class PromptBook:
                 prompt.check_within(size_hw)
             except PromptError as error:
                 if is_new:
-                    self._refuse(str(error))
+                    self._refuse(str(error), held)
             else:
                 usable.append(prompt)
         return tuple(usable)
@@ -140,10 +140,11 @@ class PromptBook:
                 unasked_frame_id=self._unasked_frame_id,
             )
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, held: _Held | None = None) -> None:
         with self._lock:
             self._refused += 1
-            self._last_refusal = why
+            if held is None or any(held is other for other in self._held.values()):
+                self._last_refusal = why  # else they were replaced meanwhile
         self._log.warning(self._subject, f'refused: {why}')
 
 

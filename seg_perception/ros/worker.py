@@ -21,7 +21,7 @@ from seg_perception.recovery import ResilientSegmenter
 from seg_perception.ros.accounting import DropReason
 from seg_perception.ros.camera import Camera
 from seg_perception.ros.frame_result import FrameResult
-from seg_perception.ros.jobs import Job
+from seg_perception.ros.jobs import DEACTIVATED, Job
 from seg_perception.ros.load import LoadControl
 from seg_perception.ros.log import ThrottledLog, explain
 from seg_perception.ros.mailbox import Mailboxes
@@ -110,7 +110,7 @@ class SegmentationWorker(threading.Thread):
                     self._fail(self._cameras[name], job, self._broken)
                 jobs = []
             if not jobs:
-                if self._mailboxes.is_open:
+                if self._mailboxes.is_open or self._has_to_exchange():
                     continue
                 return
             parameters = self._parameters()
@@ -155,9 +155,10 @@ class SegmentationWorker(threading.Thread):
         try:
             while self._has_to_exchange():
                 self._finisher.wait()
-                if self._abandoned.is_set():  # it waited for results that did not come
-                    return
-                before, self.segmenter = self.segmenter, self._exchanges.get()()
+                with self._lock:  # a successor has the model from before, or the one from after
+                    if self._abandoned.is_set():  # it waited for results that did not come
+                        return
+                    before, self.segmenter = self.segmenter, self._exchanges.get()()
                 if self.segmenter is not before:  # what the other cost says nothing of this one
                     self._load.start(can_scale=self.segmenter.can_scale_input)
         except Exception as error:
@@ -172,7 +173,7 @@ class SegmentationWorker(threading.Thread):
             Whether the thread ended in time, or nobody waits for it any more.
         """
         for name, job in self._mailboxes.close():
-            self._drop(self._cameras[name], job, DropReason.INACTIVE, 'the node was deactivated')
+            self._drop(self._cameras[name], job, DropReason.INACTIVE, DEACTIVATED)
         if self._abandoned.is_set():
             return True
         self.join(timeout_s)

@@ -194,7 +194,7 @@ def _rows_of_class(class_id: float) -> torch.Tensor:
     block=st.sampled_from([1, 7, 1000]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_suppression_is_greedy(num: int, threshold: float, block: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     # whole numbers: boxes that touch, are empty, inverted or the same

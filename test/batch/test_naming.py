@@ -69,7 +69,7 @@ def some_places(draw):
     return list(found.values())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(places=some_places(), data=st.data())
 @example(places=[place('/1.jpg'), place('/a/1.jpg', '/')], data=None)
 def test_no_two_inputs_share_a_name(places, data):

@@ -288,7 +288,7 @@ def test_encoder_options_are_checked(format_name, quality):
         encode(Frame.from_array(smooth_bgr(), 'bgr8'), format_name, quality)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     data=st.data(),
     kind=st.sampled_from(sorted(KINDS)),

@@ -81,7 +81,7 @@ def test_table_has_every_encoding_a_driver_publishes():
 
 
 @pytest.mark.parametrize('encoding', sorted(ENCODINGS))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_every_encoding_equals_its_slow_twin(encoding, data):
     frame = data.draw(frames(encoding))
@@ -94,7 +94,7 @@ def test_every_encoding_equals_its_slow_twin(encoding, data):
     np.testing.assert_array_equal(to_bgr(frame), rgb[..., ::-1])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frame=frames())
 def test_8_bit_pixels_are_the_same_picture_in_any_order(frame):
     rgb = to_rgb(frame)
@@ -126,7 +126,7 @@ PACKED = sorted(name for name, line in ENCODINGS.items() if line.layout.is_packe
 
 
 @pytest.mark.parametrize('encoding', PACKED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     height=st.integers(1, 5),
     width=st.integers(1, 5),
@@ -291,7 +291,7 @@ def test_a_large_frame_may_pass_a_larger_bound():
     to_rgb(random_frame('nv12'), max_pixels=48)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     data=st.binary(max_size=64),
     height=st.integers(-1, 8),

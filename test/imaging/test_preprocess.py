@@ -319,7 +319,7 @@ def test_every_encoding_in_both_orders(encoding, on_device):
         assert grey_levels.max() <= 1.0, order
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     source_hw=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     size_hw=st.tuples(st.integers(1, 40), st.integers(1, 40)),

@@ -260,7 +260,7 @@ def test_points_of_a_box_on_strips(rule):
     assert (grid[19:21, 25:] == -1).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
 def test_any_points(seed, min_points):
     rng = np.random.default_rng(seed)

@@ -154,7 +154,7 @@ def test_where_ids_run_out_the_longest_missing_are_forgotten(monkeypatch):
     assert history[-1] == {(1, 60): 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_comes_no_two_objects_share_an_id(data):
     squares = st.tuples(

@@ -76,7 +76,7 @@ def test_an_object_with_a_hole_has_no_polygon():
     assert all(isinstance(cat['segmentation'], list) for cat in cats)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     arrays(
         np.uint8,

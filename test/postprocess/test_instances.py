@@ -59,7 +59,7 @@ def found(
 @pytest.mark.parametrize('path', PATHS)
 @pytest.mark.parametrize('has_boxes', ['no boxes', 'boxes', 'tiled boxes'])
 @given(grid_hw=SIZES, source_hw=SIZES, output_hw=SIZES, num=st.integers(0, 5), seed=st.integers())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_pixel_belongs_to_the_surest(
     path: str,
     has_boxes: str,
@@ -85,7 +85,7 @@ def test_every_pixel_belongs_to_the_surest(
 
 
 @given(grid_hw=SIZES, source_hw=SIZES, num=st.integers(0, 5), seed=st.integers())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_panoptic_objects_share_out_the_pixels(
     grid_hw: tuple[int, int], source_hw: tuple[int, int], num: int, seed: int
 ) -> None:

@@ -119,7 +119,7 @@ def test_hand_written():
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 11))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_equals_a_flood_fill(data):
     shape = data.draw(SHAPES)
@@ -233,7 +233,7 @@ def test_masks_hand_written():
     assert found.items[0].centroid_xy_px == pytest.approx((1 / 3, 2 / 3))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_masks_equal_the_best_mask_at_every_pixel(data):
     shape, num_masks = data.draw(SHAPES), data.draw(st.integers(0, 5))

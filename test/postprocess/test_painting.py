@@ -25,7 +25,7 @@ def blocks(rng, height, width, num_classes, dtype):
     dtype=st.sampled_from([np.uint8, np.uint16]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_paint_equals_its_twin(height, width, opacity, dtype, seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
@@ -40,7 +40,7 @@ def test_paint_equals_its_twin(height, width, opacity, dtype, seed):
 
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_largest_squares_are_the_largest(height, width, seed):
     labels = np.random.default_rng(seed).integers(0, 3, (height, width)).astype(np.uint8)
     labels[labels == 2] = 255

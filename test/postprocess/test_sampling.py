@@ -71,7 +71,7 @@ def upsampled(logits_CHW, geometry, output_hw, align_corners):
 
 @pytest.mark.parametrize('path', PATHS.values(), ids=PATHS)
 @given(case=cases())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_labels_win_everywhere(path, case):
     logits_CHW, geometry, output_hw, align_corners = case
     labels = path(
@@ -86,7 +86,7 @@ def test_labels_win_everywhere(path, case):
 
 
 @given(case=cases())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_resample_interpolates(case):
     logits_CHW, geometry, output_hw, align_corners = case
     sampler = sampler_of(logits_CHW.shape[1:], geometry, output_hw, align_corners)
@@ -160,7 +160,7 @@ def test_a_tie_at_a_pixel_goes_to_the_lower_id():
     step=st.sampled_from([1e-7, 0.25, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_by_cells_equals_all_classes_everywhere(case, num_classes, scale, offset, step, seed):
     """To the bit: the same arithmetic decides ties and what is nearly one."""
     few, geometry, output_hw, align_corners = case
@@ -187,7 +187,7 @@ def test_by_cells_equals_all_classes_on_noise_and_on_regions(num_classes, output
 
 
 @given(case=cases())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_levels_are_resampled_values_rounded(case):
     logits, geometry, output_hw, align_corners = case
     sampler = sampler_of(logits.shape[1:], geometry, output_hw, align_corners)

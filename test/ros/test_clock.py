@@ -45,6 +45,14 @@ def test_sim_time_runs_at_any_rate_and_jumps_back_when_a_recording_begins_anew()
     assert (snapshot.num_jumps, snapshot.last_jump_s) == (2, pytest.approx(100.0))
 
 
+def test_a_long_time_without_looks_is_no_jump_of_sim_time():
+    watch = ClockWatch()
+    assert looks(watch, [(0.0, 0.0)], is_sim=True) == [None]
+    watch.start()
+    assert looks(watch, [(30.0, 30.0), (30.1, 30.1)], is_sim=True) == [None, None]
+    assert watch.snapshot().num_jumps == 0
+
+
 def test_sim_time_that_never_started_or_stands_still_is_reported():
     watch = ClockWatch()
     assert watch.look(0, 0, is_sim=True) is None

@@ -12,7 +12,7 @@ from ros_harness import wait_until
 from std_msgs.msg import String
 
 from seg_perception.ros import qos
-from seg_perception.ros.intake import Intake, _take_message
+from seg_perception.ros.intake import Intake, _take_event, _take_message
 from seg_perception.ros.log import ThrottledLog
 
 pytestmark = pytest.mark.distro
@@ -83,6 +83,17 @@ def test_a_subscription_that_is_destroyed_as_its_message_is_taken_is_no_error(ro
     for publisher in publishers:
         publisher.publish(String(data='one'))
     assert left.wait(10.0)
+    assert lines == []
+
+
+def test_what_a_destroyed_subscription_had_to_tell_is_no_error(ros, intake, lines):
+    subscription = subscribe(ros, intake, 'intake_g', lambda _: None)
+    handlers = list(subscription.event_handlers)
+    assert handlers
+    intake.remove(subscription)
+    ros.node.destroy_subscription(subscription)
+    for handler in handlers:  # as where it is destroyed once the intake has looked at it
+        intake._call('events', partial(_take_event, handler))
     assert lines == []
 
 

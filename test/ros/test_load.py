@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 
@@ -87,6 +88,27 @@ def test_cameras_are_thinned_out_each_for_itself():
     machine.run(30, 300.0)
     kept = [name for _ in range(40) for name in ('a', 'b') if not machine.load.is_shed(name)]
     assert kept.count('a') == kept.count('b') == 10
+
+
+def test_the_step_may_be_read_while_another_model_begins():
+    load = LoadControl()
+
+    def begin():
+        while not is_over.is_set():
+            load.start(can_scale=True)
+            for _ in range(4):
+                load._go_to(load._index + 1, 0.0)
+            load.start(can_scale=False)
+
+    is_over = threading.Event()
+    beginner = threading.Thread(target=begin)
+    beginner.start()
+    try:
+        seen = {load.step for _ in range(100_000)}
+    finally:
+        is_over.set()
+        beginner.join()
+    assert seen <= {*SCALED, *UNSCALED}
 
 
 def test_steps_are_named():

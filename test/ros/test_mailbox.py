@@ -156,7 +156,7 @@ def test_slow_cameras_lose_nothing_to_a_fast_one():
         assert shares[camera] == pytest.approx(rate, rel=0.03)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     silence=st.integers(0, 200),
     weights=st.fixed_dictionaries({c: st.sampled_from([0.25, 1.0, 2.0, 7.0]) for c in 'abq'}),

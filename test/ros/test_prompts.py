@@ -184,6 +184,20 @@ class TestHolding:
         # in a larger image it is inside
         assert len(book.for_frame(frame(size_hw=(48, 128)))) == 2
 
+    def test_what_was_replaced_meanwhile_is_refused_but_not_what_is_wrong_now(
+        self, book, monkeypatch
+    ):
+        def check(prompt, _size_hw):
+            monkeypatch.undo()
+            book.on_message(message(place(6, 6, name='new')))
+            raise PromptError('out of the image')
+
+        book.on_message(message(place(5, 5, name='old')))
+        monkeypatch.setattr(Prompt, 'check_within', check)
+        assert book.for_frame(frame()) == ()
+        told = book.snapshot()
+        assert (told.names, told.refused, told.last_refusal) == (('new',), 1, '')
+
 
 class TestParametersThatFit:
     def test_words_are_for_models_that_take_them(self):

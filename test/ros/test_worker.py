@@ -195,6 +195,19 @@ def test_an_exchange_comes_between_two_frames(rig):
     assert rig.load.step == LoadStep(one_in=2), 'the new model has one input size only'
 
 
+def test_an_exchange_that_comes_as_the_worker_ends_is_made(rig):
+    made, original = [], rig.worker._make_exchanges
+
+    def make_exchanges():
+        original()
+        if not rig.mailboxes.is_open and not made:
+            rig.worker.exchange(lambda: made.append(1) or rig.model)
+
+    rig.worker._make_exchanges = make_exchanges
+    assert rig.worker.stop(TIMEOUT_S)
+    assert made == [1]
+
+
 def test_whatever_fails_is_counted_and_the_next_frame_comes_through(rig):
     rig.outputs.allowed.release(10)
     rig.model.fails_at_ns, rig.outputs.fails_at_ns, rig.model.fails_late_at_ns = 1, 2, 3

@@ -68,7 +68,7 @@ def test_an_overconfident_model_becomes_honest():
     classes=st.integers(1, 6),
     scale=st.sampled_from([1e-3, 1.0, 30.0, 1e4]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_likelihood_never_falls_and_the_winner_stays(seed, num, classes, scale):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(num, classes, generator=generator, dtype=torch.float64) * scale
@@ -144,7 +144,7 @@ def pairs(sample):
 @given(
     cuts=st.lists(st.integers(0, 6), max_size=4).map(sorted), room=st.sampled_from([1, 20, 999])
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_sample_does_not_depend_on_batches(cuts, room):
     logits, labels = stream()
     whole, parts = (LogitSample(3, IGNORE, max_pixels=room, seed=4) for _ in range(2))

@@ -218,7 +218,7 @@ def test_a_shifted_square_by_hand():
     cuts=st.lists(st.integers(0, 5), max_size=3).map(sorted),
     workers=st.integers(1, 3),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_order_batches_and_workers_do_not_change_a_bit(seed, order, cuts, workers):
     predicted, truth, confidence = images(seed, count=5, size=(9, 8))
     together = measure(predicted, truth, confidence)
