@@ -201,7 +201,7 @@ class ImageSourceNode(Node):
         self.get_logger().info(f'end of the source, {self.num_published} picture(s) published')
         if self._options.on_end == 'idle':
             return
-        for publisher in filter(None, (self._raw, self._compressed)):
+        for publisher in filter(None, (self._raw, self._compressed, self._info)):
             publisher.wait_for_all_acked(_ACKNOWLEDGE)
         self.exit_code = 0
 

@@ -116,6 +116,17 @@ class MonitorNode(Node):
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL,
         )
+        # Before the labels: of what has come, an executor takes in this order.
+        try:
+            from vision_msgs.msg import LabelInfo
+        except ImportError:
+            self.get_logger().warning(
+                'vision_msgs is not installed: classes are shown by their numbers'
+            )
+        else:
+            self.create_subscription(
+                LabelInfo, f'{namespace}/segmentation/label_info', self._on_label_info, latched
+            )
         is_raw = self._options.transport == 'raw'
         # Counted only: raw=True spares reading a megabyte of pixels per message.
         self.create_subscription(
@@ -131,16 +142,6 @@ class MonitorNode(Node):
                 Image, f'{namespace}/segmentation/overlay', self._on_overlay, output
             )
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        try:
-            from vision_msgs.msg import LabelInfo
-        except ImportError:
-            self.get_logger().warning(
-                'vision_msgs is not installed: classes are shown by their numbers'
-            )
-        else:
-            self.create_subscription(
-                LabelInfo, f'{namespace}/segmentation/label_info', self._on_label_info, latched
-            )
 
     def _on_labels(self, message: Image) -> None:
         if self._over_s is not None:
@@ -181,7 +182,11 @@ class MonitorNode(Node):
             if status.name == f'segmentation: {self._camera}':
                 values = {pair.key: pair.value for pair in status.values}
                 self._tally.account = NodeAccount.from_values(values) or self._tally.account
-                if self._over_s is not None:
+                account = self._tally.account
+                # Labels come before the account that counts them.
+                if self._over_s is not None and (
+                    account is None or account.published >= self._tally.num_labels
+                ):
                     self.exit_code = 0
 
     def _on_error(self, text: str) -> None:

@@ -85,7 +85,8 @@ def test_a_servant_says_what_it_could_not_do(tmp_path):
     ) as sink:
         assert sink.ask('counts') == {}
         assert sink.cpu_s() > 0.0
-        assert sink.peak_rss_bytes() >= sink.rss_bytes() > 2**20
+        rss_bytes = sink.rss_bytes()
+        assert sink.peak_rss_bytes() >= rss_bytes > 2**20
         with pytest.raises(ProcessError, match=r"sink could not 'fly': KeyError"):
             sink.ask('fly')
         sink.popen.stdin.close()
@@ -105,16 +106,16 @@ def test_node_and_plain_node_are_measured_over_live_topics(spawn, tmp_path):
     assert case['parity']['plain'] > 0.97
     for mode in ('node', 'plain'):
         figures = case['modes'][mode]
-        assert figures['frames'] >= 5
+        assert figures['frames'] >= 1
         assert 0.0 < figures['latency_ms']['p50'] < 5000.0
         assert 0.0 < figures['cpu_ms_per_frame'] < 500.0
         assert figures['rss_mib']['peak'] >= figures['rss_mib']['steady'] > 10.0
         assert figures['cpu_s_by_process'].keys() == {'node', 'camera', 'sink'}
     threads_ms = case['modes']['node']['cpu_ms_per_frame_by_thread']
     assert threads_ms.keys() == {'executor', 'middleware', 'workers'}
-    # Counted in ticks of 10 ms each.
-    total_ms = case['modes']['node']['cpu_ms_per_frame']
-    assert sum(threads_ms.values()) == pytest.approx(total_ms, abs=10.0)
+    # Counted in ticks of 10 ms each, some per thread.
+    total_ms, frames = (case['modes']['node'][key] for key in ('cpu_ms_per_frame', 'frames'))
+    assert sum(threads_ms.values()) == pytest.approx(total_ms, abs=max(10.0, 100.0 / frames))
     stages = case['modes']['node']['stages_ms']
     assert {'latency_p50', 'stage_infer_p50', 'stage_infer_p99'} <= stages.keys()
     assert '| plain node |' in bench.log

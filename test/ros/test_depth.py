@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 
@@ -121,21 +122,22 @@ def test_depth_stays_paired_while_the_model_is_slow() -> None:
     assert locate(depth, match) is not None
 
 
-def test_depth_that_comes_late_is_waited_for() -> None:
+def test_depth_that_comes_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('seg_perception.ros.depth._SILENT_AFTER_S', math.inf)
     depth, _ = make_input()
     depth.on_image(depth_message(1 * MS))
     match = depth.expect(2 * MS)
     late = threading.Timer(0.05, depth.on_image, [depth_message(2 * MS)])
     late.start()
-    assert locate(depth, match, timeout_s=5.0) is not None
+    assert locate(depth, match, timeout_s=60.0) is not None
     late.join()
 
 
 def test_nobody_waits_where_no_depth_ever_came() -> None:
     depth, lines = make_input()
     start_s = time.monotonic()
-    assert locate(depth, depth.expect(0), timeout_s=5.0) is None
-    assert time.monotonic() - start_s < 1.0
+    assert locate(depth, depth.expect(0), timeout_s=60.0) is None
+    assert time.monotonic() - start_s < 30.0
     assert depth.snapshot().faults['missing'] == 1
     assert 'no depth image arrived' in lines.lines[0]
 

@@ -269,7 +269,7 @@ def test_two_nodes_in_namespaces_of_their_own_and_one_domain_apart(spawn, ros, c
     for node in (one, two, far):
         node.wait_for_log('loaded in', 60.0)
     topics = {'/robot1': '/robot1/front/color', '/robot2': '/robot2/camera/image_raw'}
-    assert f'camera: {topics["/robot1"]} -> /robot1/front/segmentation/labels' in one.log
+    one.wait_for_log(f'camera: {topics["/robot1"]} -> /robot1/front/segmentation/labels')
     labels, publishers = {}, {}
     for robot, topic in topics.items():
         out = topic.rsplit('/', 1)[0] + '/segmentation/labels'

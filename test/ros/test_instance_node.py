@@ -124,4 +124,6 @@ def test_a_semantic_model_gives_way_to_it(spawn, ros, tmp_path):
         return ids[0] - {0} and ids[1] - {0} and len(set(np.unique(instances_YX))) == 3
 
     wait_until(lambda: arrives(is_found), 60.0, 'both tomatoes')
-    assert [c.class_name for c in label_info[-1].class_map] == list(CLASSES)
+    label_info.wait_until(
+        lambda infos: infos and [c.class_name for c in infos[-1].class_map] == list(CLASSES)
+    )

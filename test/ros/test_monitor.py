@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_harness import wait_until
 from sensor_msgs.msg import Image
 
 SIZE_HW = (48, 64)
@@ -44,8 +46,6 @@ class Camera:
         self.diagnostics = ros.publisher('/diagnostics', DiagnosticArray, **wait)
 
     def send(self, class_id: int, age_s: float = 0.0) -> None:
-        from rclpy.duration import Duration
-
         stamp = (self.ros.node.get_clock().now() - Duration(seconds=age_s)).to_msg()
         labels = np.zeros(SIZE_HW, np.uint8)
         labels[:, : SIZE_HW[1] // 2] = class_id
@@ -88,17 +88,27 @@ def summary_value(log: str, name: str) -> str:
 
 @pytest.mark.distro
 def test_summary_says_what_was_seen(ros, spawn, tmp_path):
-    publish_label_info(ros)
+    label_info = publish_label_info(ros)
     monitor = spawn(
         'monitor',
-        {'max_frames': 20, 'overlay_path': 'sheet.png', 'summary_path': 'summary.json'},
+        {
+            'max_frames': 20,
+            'refresh_s': 0.05,
+            'overlay_path': 'sheet.png',
+            'summary_path': 'summary.json',
+        },
     )
     camera = Camera(ros)
     camera.account(25, 20, superseded=4, malformed=1, stale=0)
-    time.sleep(0.5)  # The class table and the account are there before the first label image.
-    for i in range(20):
-        camera.send(class_id=1 if i < 10 else 2, age_s=0.050)
-        time.sleep(0.05)
+    wait_until(label_info.get_subscription_count, 20.0, 'a reader of the class table')
+    assert label_info.wait_for_all_acked(Duration(seconds=20.0))
+    start_s = time.monotonic()
+    for i in range(1, 21):
+        camera.send(class_id=1 if i <= 10 else 2, age_s=0.050)
+        if i < 20:
+            monitor.wait_for_log(f'{i:5d} frames')  # it keeps a few only, where it is late
+            time.sleep(0.05)
+    took_s = time.monotonic() - start_s
     assert monitor.wait() == 0
     lines = [line.split('  ')[0] for line in monitor.log.splitlines()]
     assert lines[-5:] == [
@@ -112,9 +122,9 @@ def test_summary_says_what_was_seen(ros, spawn, tmp_path):
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['labels_received'] == summary['frames_published'] == 20
     assert summary['frames_dropped'] == {'superseded': 4, 'malformed': 1}
-    assert 4.0 < summary['rate_hz'] < 21.0
+    assert 10.0 / took_s < summary['rate_hz'] < 21.0
     # Stamped 50 ms before they were sent.
-    assert 50.0 <= summary['latency_p50_ms'] <= summary['latency_p95_ms'] < 2000.0
+    assert 50.0 <= summary['latency_p50_ms'] <= summary['latency_p95_ms'] < 1e3 * took_s
     assert summary['camera_images'] > 0
 
     # One tile per class that dominated a picture, side by side above their captions.
@@ -133,7 +143,7 @@ def test_a_signal_brings_the_summary(ros, spawn, signal_number):
         image(np.zeros(SIZE_HW, np.uint8), 'mono8', ros.node.get_clock().now().to_msg())
     )
     monitor.wait_for_log('1 frames')
-    assert monitor.stop(signal_number, timeout_s=2.0) == 0
+    assert monitor.stop(signal_number) == 0
     assert summary_value(monitor.log, 'frames published') == '1 label images'
     assert 'Traceback' not in monitor.log
 
@@ -173,8 +183,8 @@ def test_ends_after_its_duration(ros, spawn):
 
 
 def test_says_why_there_is_nothing_to_see(ros, spawn):
+    ros.publisher('/camera/image_raw', Image, num_subscribers=0)
     monitor = spawn('monitor', {'wait_s': 4.0}, expect_exit=1)
-    ros.publisher('/camera/image_raw', Image)
     assert monitor.wait() == 1
     assert 'nobody publishes /camera/segmentation/labels' in monitor.log
     assert 'image topics with a publisher: /camera/image_raw\n' in monitor.log
