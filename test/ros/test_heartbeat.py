@@ -33,15 +33,13 @@ def test_a_consumer_learns_that_nobody_listens_and_that_the_node_died(spawn, ros
     assert early[-1].level == DiagnosticStatus.STALE
     rig = FaultRig.at(ros, node, NODE, ['plain'])
     labels = rig.works()
+    last_ns = stamp_to_ns(labels.header.stamp)
 
-    def tells_of_labels():
-        beat = rig.beats['plain'][-1]
-        told = {value.key: value.value for value in beat.values}
-        return (beat.level, told['state']) == (DiagnosticStatus.OK, 'active') and int(
-            told['last_stamp_ns']
-        ) >= stamp_to_ns(labels.header.stamp)
+    def tells_of_labels(beats):
+        told = {value.key: value.value for value in beats[-1].values} if beats else {}
+        return told.get('state') == 'active' and int(told['last_stamp_ns']) >= last_ns
 
-    rig.until(tells_of_labels, 'a beat that tells of these labels')
+    assert rig.beats['plain'].wait_until(tells_of_labels)[-1].level == DiagnosticStatus.OK
     missed = threading.Event()
     late = []
     profile = QoSProfile(depth=1, deadline=Duration(seconds=2.0))
