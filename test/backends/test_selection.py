@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,20 @@ pytest.importorskip('onnxscript', reason='the ONNX exporter (extra onnx) is not 
 pytest.importorskip('onnxruntime', reason='onnxruntime (extra onnx) is not installed')
 
 AUTO = RunOptions(device='cpu', engine='auto', num_threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than a robot should."""
+    monkeypatch.setattr(selection, 'BUDGET_S', 600.0)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Whoever loads a model sets torch's threads, for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

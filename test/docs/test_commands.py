@@ -133,7 +133,9 @@ def scratch(tmp_path):
     if os.environ.get('ROS_DISTRO', 'jazzy') != 'jazzy':
         pytest.skip('the pages speak of the environment for Jazzy')
     folder = tmp_path / 'checkout'
-    kept_out = shutil.ignore_patterns('.venv', '.git', 'out', 'site', '__pycache__', '.*_cache')
+    kept_out = shutil.ignore_patterns(
+        '.venv', '.git', 'out', 'site', '__pycache__', '.*_cache', '.hypothesis'
+    )
     shutil.copytree(ROOT, folder, ignore=kept_out, symlinks=True)
     (folder / '.venv').mkdir()
     (folder / '.venv' / 'jazzy').symlink_to(sys.prefix)

@@ -257,9 +257,9 @@ def test_aliases_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
 
 
 def test_as_many_classes_as_ids_allow(tmp_path: Path) -> None:
-    start_s = time.monotonic()
+    start_s = time.thread_time()
     names = [f'c{i}' for i in range(MAX_CLASSES)]
     assert len(card_from_mapping({**CARD, 'classes': {'names': names}}).classes) == MAX_CLASSES
     with pytest.raises(ModelCardError, match='at most 65535 classes'):
         card_from_mapping({**CARD, 'classes': {'names': [*names, 'more']}})
-    assert time.monotonic() - start_s < 20.0
+    assert time.thread_time() - start_s < 20.0

@@ -296,11 +296,11 @@ def test_time_does_not_grow_with_the_number_of_classes():
     num_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        ratios = [seconds(by_class) / seconds(ours) for _ in range(3)]
+        times_s = [(seconds(by_class), seconds(ours)) for _ in range(5)]
     finally:
         cv2.setNumThreads(num_threads)
-    # About 15 on a quiet machine.
-    assert np.median(ratios) > 3, ratios
+    # About 15 on a quiet machine; of each the run that least was in the way of.
+    assert min(a for a, _ in times_s) / min(b for _, b in times_s) > 3, times_s
 
 
 # Things that stand apart and are more than a speck, by picture and value in its instance mask.
