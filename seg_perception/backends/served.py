@@ -33,7 +33,7 @@ from seg_perception.models.card import ModelCard, parse_card
 from seg_perception.models.model_server import ServedFacts, ServedModel, ServerConnection
 
 _CHECK_S = 1.0
-"""No server ends, starts and loads another model in less."""
+"""An exchange between two requests, under the same version, is noticed this much later at most."""
 _DTYPES = {'FP32': torch.float32, 'FP16': torch.float16, 'UINT8': torch.uint8}
 
 
