@@ -29,6 +29,7 @@ from seg_perception.ros.environment import profile_variables
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 20.0
 """How long a wait lasts unless it says otherwise; discovery on a busy machine takes seconds."""
+_ASK_AGAIN_S = 2.0
 
 
 _LEASH = """
@@ -144,17 +145,22 @@ class Ros:
         self, service_type: Any, name: str, request: Any = None, timeout_s: float = TIMEOUT_S
     ) -> Any:
         """Calls a service and returns its response; ``None`` sends an empty request."""
-        client = self._clients.get(name)
-        if client is None:
-            client = self._clients[name] = self.node.create_client(service_type, name)
-        # Not wait_for_service(): it polls coarsely and can miss the deadline by its period.
-        wait_until(client.service_is_ready, timeout_s, f'service {name}')
+        client = self._client(service_type, name, timeout_s)
         done = threading.Event()
         future = client.call_async(service_type.Request() if request is None else request)
         future.add_done_callback(lambda _: done.set())
         if not done.wait(timeout_s):
             pytest.fail(f'service {name}: no response within {timeout_s:g} s')
         return future.result()
+
+    def _client(self, service_type: Any, name: str, timeout_s: float) -> Any:
+        """A client of a service that is there."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = self.node.create_client(service_type, name)
+        # Not wait_for_service(): it polls coarsely and can miss the deadline by its period.
+        wait_until(client.service_is_ready, timeout_s, f'service {name}')
+        return client
 
     def set_params(self, node_name: str, **values: Any) -> list[Any]:
         """Sets parameters; returns the SetParametersResult of each. Dots are written ``__``."""
@@ -207,11 +213,28 @@ class Ros:
         return bool(self.call(ChangeState, service, request, timeout_s).success)
 
     def state(self, node_name: str, timeout_s: float = TIMEOUT_S) -> str:
-        """The lifecycle state of a node: unconfigured, inactive, active or finalized."""
+        """The lifecycle state of a node: unconfigured, inactive, active or finalized.
+
+        Asked for again until some answer comes: a node of that name that was killed stays in the
+        graph for a while, and a request may have gone to it alone.
+        """
         from lifecycle_msgs.srv import GetState
 
-        response = self.call(GetState, f'{_absolute(node_name)}/get_state', None, timeout_s)
-        return str(response.current_state.label)
+        name = f'{_absolute(node_name)}/get_state'
+        client = self._client(GetState, name, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        asked = []
+        try:
+            while time.monotonic() < deadline:
+                asked.append(client.call_async(GetState.Request()))
+                asked[-1].add_done_callback(answered.put)
+                with suppress(queue.Empty):
+                    return str(answered.get(timeout=_ASK_AGAIN_S).result().current_state.label)
+        finally:
+            for future in asked:
+                client.remove_pending_request(future)
+        pytest.fail(f'service {name}: no response within {timeout_s:g} s')
 
     def wait_for_state(self, node_name: str, label: str, timeout_s: float = TIMEOUT_S) -> None:
         """Returns when the lifecycle node is in the given state."""

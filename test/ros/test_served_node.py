@@ -54,7 +54,7 @@ def test_a_fallback_says_that_it_is_one(server, near, ros, spawn):
         {
             'model': address,
             'fallback_model': str(near),
-            'server_timeout_s': 5.0,
+            'server_timeout_s': 20.0,  # one that is killed refuses at once
             'num_threads': 1,
             'diagnostics_period_s': 0.2,
         },

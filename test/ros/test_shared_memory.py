@@ -58,7 +58,10 @@ def owned_by(pid):
     """Segments whose lock files a process has open."""
     found = set()
     for path in Path(f'/proc/{pid}/fd').iterdir():
-        link = str(path.readlink())
+        try:
+            link = str(path.readlink())
+        except FileNotFoundError:  # closed since it was listed
+            continue
         if re.fullmatch(rf'{SHARED_MEMORY}/fast\w+_[0-9a-f]{{16}}_el', link):
             found.add(Path(link.removesuffix('_el')))
     return found

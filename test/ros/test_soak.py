@@ -130,8 +130,14 @@ def test_a_node_that_dies_fails_the_soak(tmp_path):
                         return child
             return None
 
-        wait_until(node, 120.0, 'a node that is active')
-        os.kill(node().pid, signal.SIGKILL)
+        found = []
+
+        def is_found():
+            found.append(node())
+            return found[-1]
+
+        wait_until(is_found, 120.0, 'a node that is active')
+        os.kill(found[-1].pid, signal.SIGKILL)
         output, _ = soak.communicate(timeout=60.0)
     assert soak.returncode == 1, output.decode()
     assert 'node ended with -9' in json.loads(report.read_text())['crash']

@@ -9,6 +9,7 @@ import threading
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import TransitionEvent
 from ros_harness import wait_until
 from sensor_msgs.msg import Image
 from small_models import write_model
@@ -25,6 +26,7 @@ from swapping import (
 )
 
 from seg_perception.models import DEFAULT_MODEL
+from seg_perception.pipeline import Segmenter
 from seg_perception.ros.model_swap import ModelSwap
 from seg_perception.ros.mount import Transforms
 from seg_perception.ros.params import Parameters
@@ -59,15 +61,23 @@ def test_an_exchange_that_raises_loses_no_frame_uncounted_and_the_node_recovers(
     args = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
     node = spawn.command([sys.executable, '-c', WITHOUT_A_TABLE, '--ros-args', *args], name='node')
     node.wait_for_log('loaded in', DEADLINE_S)
+    # First, so that the node knows of it when it has labels for the one below.
+    transitions = ros.collect(f'/{NODE}/transition_event', TransitionEvent)
     labels = ros.collect(f'{OUT}/labels', Image, 100)
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
     stream = Stream(ros)
     labels.wait_for(5)
     assert ros.set_params_atomically(NODE, model=str(models['outdoor'])).successful
     node.wait_for_log('the model is lost: an exchange of models failed', DEADLINE_S)
-    ros.wait_for_state(NODE, 'unconfigured')
+    # Both pass: 3 s later it configures anew.
+    transitions.wait_until(
+        lambda events: any(event.goal_state.label == 'unconfigured' for event in events)
+    )
     diagnostics.wait_until(
-        lambda messages: 'an exchange of models failed' in device_status(messages[-1]).message
+        lambda messages: any(
+            'an exchange of models failed' in device_status(message).message
+            for message in messages
+        )
     )
     for message in diagnostics:
         if any(status.name == f'{NODE}: camera' for status in message.status):
@@ -119,18 +129,29 @@ def num_weights():
     return sum(o.numel() for o in gc.get_objects() if type(o) is torch.nn.Parameter)
 
 
-def test_the_next_configure_waits_for_a_load_that_was_cancelled(ros, tmp_path):
+def test_the_next_configure_waits_for_a_load_that_was_cancelled(ros, tmp_path, monkeypatch):
     """The first is a small network of onnxruntime, the cancelled one of torch."""
     models = write_models(tmp_path)
     indoor = dataclasses.replace(Parameters(), model=str(models['indoor']), num_threads=1)
     swap = ModelSwap(ros.node, {}, Transforms(ros.node), indoor)
     before = num_weights()
     swap.load(indoor)
+    is_loaded, may_end = threading.Event(), threading.Event()
+    warm_up = Segmenter.warm_up
+
+    def warm_up_later(segmenter):
+        is_loaded.set()
+        assert may_end.wait(DEADLINE_S)
+        warm_up(segmenter)
+
+    monkeypatch.setattr(Segmenter, 'warm_up', warm_up_later)
     swap.change({'model': DEFAULT_MODEL, 'input_size_wh': [1200, 1200]})
     [loading] = [thread for thread in threading.enumerate() if thread.name == 'model_load']
-    wait_until(lambda: num_weights() > before, DEADLINE_S, 'the load to hold weights')
+    assert is_loaded.wait(DEADLINE_S)
+    assert num_weights() > before
     swap.close()
     assert loading.is_alive()
+    may_end.set()
     swap.load(indoor)
     assert num_weights() == before
     loading.join(DEADLINE_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -46,9 +45,7 @@ def test_lifecycle_during_a_load(spawn, ros, tmp_path):
     assert 'road' in [c.class_name for c in info.class_map]
     assert 'took over' not in node.log[len(log) :]
     assert ros.set_params_atomically(NODE, **slow).successful
-    start_s = time.monotonic()
     assert node.stop(signal.SIGINT) == 0
-    assert time.monotonic() - start_s < 5.0
     assert 'Traceback' not in node.log
 
 

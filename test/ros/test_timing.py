@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -51,14 +51,18 @@ def test_counts_are_those_of_a_plain_loop(stamps):
     assert timing.snapshot().faults == {fault.value: n for fault, n in expected.items()}
 
 
-def test_rate_jitter_and_age():
+def test_rate_jitter_and_age(monkeypatch):
+    now_s = 1000.0
+    clock = SimpleNamespace(monotonic=lambda: now_s)
+    monkeypatch.setattr('seg_perception.ros.timing.time', clock)
     timing = FrameTiming()
     for i in range(11):
         late_ns = S // 50 if i % 2 else 0
+        now_s = 1000.0 + i / 20
         timing.add(NOW + i * S // 10 + late_ns, NOW + i * S // 10 + S // 4)
-        time.sleep(0.005)
     found = timing.snapshot()
-    assert 30.0 < found.rate_hz < 210.0
+    assert found.rate_hz == pytest.approx(20.0)
+    assert found.jitter_ms == pytest.approx((0.0, 0.0), abs=1e-6)
     assert found.stamp_rate_hz == pytest.approx(10.0)
     assert found.stamp_jitter_ms == pytest.approx((20.0, 20.0), abs=0.1)
     assert found.age_ms[0] == pytest.approx(250.0, abs=20.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from types import SimpleNamespace
@@ -116,7 +117,7 @@ class Rig:
             Parameters,
             lambda: 0,
             self.load,
-            ThrottledLog(self.lines),
+            ThrottledLog(self.lines, math.inf),
             lambda _: None,
         )
         self.worker.start()

@@ -220,9 +220,12 @@ def test_goes_on_while_topics_come_go_change_and_start_over(start_node, spawn, r
     node = start_node()
     play(camera.send, lambda: 'front: shown' in view.log, 'a camera that is shown')
     # Another size, in the middle.
-    for _ in range(10):
-        camera.send(size_px=64)
-        time.sleep(0.1)
+    labels = ros.collect('/front/segmentation/labels', Image, qos.output())
+    play(
+        lambda: camera.send(size_px=64),
+        lambda: sum(message.height == 64 for message in list(labels)) >= 10,
+        'labels of another size',
+    )
     # The node goes, which is said, and comes back.
     node.stop()
     play(camera.send, lambda: view.log.count('waits for /front/segmentation/labels') >= 2, 'word')
