@@ -320,7 +320,8 @@ def test_malformed_compressed_images(start, ros):
 @pytest.mark.distro
 def test_a_signal_during_inference_ends_the_process(start, ros, tmp_path, signum):
     """Of a model that never returns, so that whoever waits for it does not end."""
-    pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxruntime', reason="onnxruntime (extra 'onnx') is not installed")
+    pytest.importorskip('onnx', reason='onnx is not installed')
     node = start({'model': str(write_fault_model(tmp_path)), 'input_size_wh': [0, 0]})
     ros.collect(f'{OUT}/labels', Image, qos.output())
     diagnostics = ros.collect('/diagnostics', DiagnosticArray)
