@@ -137,7 +137,9 @@ def test_draws_all_there_is_of_a_depth_camera(start_node, spawn, ros, tmp_path):
 
     url = f'rerun+http://localhost:{data_port}/proxy'
     client = spawn.command(
-        [str(server_program()), url, '--save', str(received)], name='client', expect_exit=None
+        [str(server_program()), url, '--save', str(received), '--port', '0'],
+        name='client',
+        expect_exit=None,
     )
     wait_until(lambda: received.exists() and received.stat().st_size > 100_000, 30.0, 'the data')
     time.sleep(1.0)
