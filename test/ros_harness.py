@@ -106,6 +106,23 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Non
         time.sleep(0.01)
 
 
+def send_until(
+    send: Callable[[], Any],
+    condition: Callable[[], Any],
+    what: str,
+    timeout_s: float = 30.0,
+    period_s: float = 0.1,
+) -> None:
+    """Sends again and again until ``condition`` is true: best effort may lose a message."""
+
+    def holds() -> Any:
+        send()
+        time.sleep(period_s)
+        return condition()
+
+    wait_until(holds, timeout_s, what)
+
+
 class Ros:
     """A real node of the test's own, spun by a background thread.
 

@@ -35,6 +35,7 @@ from seg_perception.ros.mount import F64, Transforms, base_from_optical
 from seg_perception.ros.outputs import CameraOutputs
 from seg_perception.ros.params import CameraParameters, Parameters
 from seg_perception.ros.prompts import PromptBook
+from seg_perception.ros.rate_limit import RateLimit
 from seg_perception.ros.subscribing import Feed
 from seg_perception.ros.timing import STAMP_REMEDIES, FrameTiming, StampFault
 from seg_perception.structures import CompressedFrame, Frame, Objects, Segmentation
@@ -98,7 +99,7 @@ class Camera:
         self._intrinsics: Intrinsics | None = None
         self.waiting = WaitingList()
         self._feed, self._depth_feed = self._make_feed(), self._make_feed()
-        self._next_due_s = 0.0
+        self._rate_limit = RateLimit()
         self._listening_since_s = 0.0
 
     def wants_images(self, *, is_lazy: bool) -> bool:
@@ -317,7 +318,7 @@ class Camera:
             if not self.is_enabled:
                 self.account.drop(DropReason.INACTIVE)
                 return
-            if self._is_too_soon(now_s):
+            if self._rate_limit.is_too_soon(now_s, self._group.max_rate_hz):
                 self.account.drop(DropReason.RATE_LIMITED)
                 return
             if self._load.is_shed(self.name):
@@ -333,18 +334,6 @@ class Camera:
             self.waiting.put_back(requests, DEACTIVATED)
         elif replaced is not None:
             self.account.drop(DropReason.SUPERSEDED)
-
-    def _is_too_soon(self, now_s: float) -> bool:
-        max_rate_hz = self._group.max_rate_hz
-        if max_rate_hz <= 0.0:
-            return False
-        period_s = 1.0 / max_rate_hz
-        # Frames jitter: a tenth of a period early still counts as on time, and the next one is
-        # due a period after this one was, so that the mean rate is kept.
-        if now_s < self._next_due_s - 0.1 * period_s:
-            return True
-        self._next_due_s = max(self._next_due_s, now_s - period_s) + period_s
-        return False
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         try:

@@ -22,7 +22,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from fault_model import harmless, marked, write_fault_model
 from fault_rig import CALIBRATION, NODE, PATIENT_S, SIZE_HW, DepthCamera, FaultRig
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_harness import Ros, Spawner
+from ros_harness import Ros, Spawner, send_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
@@ -409,12 +409,7 @@ def _(rig):
 
 
 def _keep_going(rig, condition):
-    def is_so():
-        rig.send()
-        time.sleep(0.03)
-        return condition()
-
-    rig.until(is_so, 'what was to be seen')
+    send_until(rig.send, condition, 'what was to be seen', period_s=0.03)
 
 
 # Listeners

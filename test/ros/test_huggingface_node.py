@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
-from ros_harness import wait_until
+from ros_harness import send_until
 from sensor_msgs.msg import Image
 
 from seg_perception.imaging import view_frame
@@ -44,12 +42,7 @@ def test_labels_over_topics_are_the_librarys(spawn, ros, tmp_path):
     publisher = ros.publisher('/camera/image_raw', Image, qos.sensor_input())
     message = array_to_image(image, 'rgb8', make_header(1, 'camera_optical_frame'))
 
-    def is_answered():
-        publisher.publish(message)  # best effort may lose one
-        time.sleep(0.1)
-        return labels
-
-    wait_until(is_answered, 60.0, 'labels')
+    send_until(lambda: publisher.publish(message), lambda: labels, 'labels', 60.0)
     published = view_frame(image_to_frame(labels[0]))
     assert published.shape == image.shape[:2]
     assert (published == expected.numpy()).mean() >= 0.999

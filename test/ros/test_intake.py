@@ -92,7 +92,8 @@ def test_what_a_destroyed_subscription_had_to_tell_is_no_error(ros, intake, line
     assert handlers
     intake.remove(subscription)
     ros.node.destroy_subscription(subscription)
-    for handler in handlers:  # as where it is destroyed once the intake has looked at it
+    for handler in handlers:
+        handler._ready_to_take_data = True  # as where it is destroyed once the intake has looked
         intake._call('events', partial(_take_event, handler))
     assert lines == []
 

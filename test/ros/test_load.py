@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 
 import pytest
 
@@ -90,25 +89,26 @@ def test_cameras_are_thinned_out_each_for_itself():
     assert kept.count('a') == kept.count('b') == 10
 
 
+class ReadAllTheTime(LoadControl):
+    """As where another thread reads the step after each change of an attribute."""
+
+    is_made = False
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if self.is_made:
+            assert self.step in {*SCALED, *UNSCALED}
+
+
 def test_the_step_may_be_read_while_another_model_begins():
-    load = LoadControl()
-
-    def begin():
-        while not is_over.is_set():
-            load.start(can_scale=True)
-            for _ in range(4):
-                load._go_to(load._index + 1, 0.0)
-            load.start(can_scale=False)
-
-    is_over = threading.Event()
-    beginner = threading.Thread(target=begin)
-    beginner.start()
-    try:
-        seen = {load.step for _ in range(100_000)}
-    finally:
-        is_over.set()
-        beginner.join()
-    assert seen <= {*SCALED, *UNSCALED}
+    load = ReadAllTheTime()
+    load.is_made = True
+    load.start(can_scale=True)
+    for i in range(20):
+        load.observe(3000.0, BUDGET_MS, 1000.0 * i)
+    assert load.step == SCALED[-1]
+    load.start(can_scale=False)
+    assert load.step == UNSCALED[0]
 
 
 def test_steps_are_named():

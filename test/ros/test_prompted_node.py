@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from mobile_sam_weights import mobile_sam_path
-from ros_harness import wait_until
+from ros_harness import send_until, wait_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -113,12 +113,7 @@ def test_objects_of_a_bin_by_boxes_through_the_service(spawn, ros, scene):
         publisher.publish(array_to_image(image_rgb, 'rgb8', header))
 
     # nothing is asked for: nothing is there, and the node says why
-    def is_answered():
-        publish()  # best effort may lose one
-        time.sleep(0.2)
-        return outputs['objects']
-
-    wait_until(is_answered, TIMEOUT_S, 'objects')
+    send_until(publish, lambda: outputs['objects'], 'objects', TIMEOUT_S, period_s=0.2)
     assert not outputs['objects'][0].detections
     assert not outputs['grasp/mask']
     diagnostics.wait_for(1, TIMEOUT_S)
@@ -150,8 +145,6 @@ def test_objects_of_a_bin_by_boxes_through_the_service(spawn, ros, scene):
     got = {}
 
     def is_whole():
-        publish()
-        time.sleep(0.2)
         by_stamp = {
             name: {stamp_to_ns(m.header.stamp): m for m in list(collected)}
             for name, collected in outputs.items()
@@ -162,7 +155,7 @@ def test_objects_of_a_bin_by_boxes_through_the_service(spawn, ros, scene):
             got.update({name: of[stamps_ns[0]] for name, of in by_stamp.items()})
         return got
 
-    wait_until(is_whole, TIMEOUT_S, 'all outputs of one image')
+    send_until(publish, is_whole, 'all outputs of one image', TIMEOUT_S, period_s=0.2)
     assert {m.header.frame_id for m in got.values()} == {'bin_optical_frame'}
     node.wait_for_log('prompt far: expected a box that overlaps the image of 1210x907', TIMEOUT_S)
 

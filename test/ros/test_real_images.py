@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from ros_harness import wait_until
+from ros_harness import send_until
 from sensor_msgs.msg import Image
 
 from seg_perception.imaging import view_frame
@@ -83,18 +82,14 @@ def mean_iou(predictions, truths):
 
 
 def answer_to(image, stamp_ns, publisher, labels):
-    """The labels of an image, which is sent until they come: best effort may lose one."""
+    """The labels of an image, which is sent until they come."""
     message = array_to_image(image, 'bgr8', make_header(stamp_ns, 'camera_optical_frame'))
 
     def answers():
         return [other for other in list(labels) if stamp_to_ns(other.header.stamp) == stamp_ns]
 
-    def has_answer():
-        publisher.publish(message)
-        time.sleep(0.5)
-        return answers()
-
-    wait_until(has_answer, 60.0, f'labels of image {stamp_ns}')
+    what = f'labels of image {stamp_ns}'
+    send_until(lambda: publisher.publish(message), answers, what, 60.0, period_s=0.5)
     return answers()[0]
 
 

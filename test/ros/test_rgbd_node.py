@@ -14,7 +14,7 @@ import rgbd_scene
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import OccupancyGrid
 from rclpy.qos import qos_profile_sensor_data
-from ros_harness import wait_until
+from ros_harness import send_until, wait_until
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo
@@ -101,14 +101,9 @@ def depth_message(encoding: str = '32FC1', header: Any = HEADER, view=VIEW) -> I
 
 
 def play(send, *outputs) -> None:
-    """Sends until each output has shown it: best effort may lose one."""
-
-    def all_arrived():
-        send()
-        time.sleep(0.1)
-        return all(outputs)
-
-    wait_until(all_arrived, 30.0, f'messages on {[output.topic for output in outputs]}')
+    """Sends until each output has shown it."""
+    topics = [output.topic for output in outputs]
+    send_until(send, lambda: all(outputs), f'messages on {topics}')
 
 
 def unpadded(message: Image) -> np.ndarray:

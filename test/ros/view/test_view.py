@@ -14,7 +14,7 @@ import pytest
 import rgbd_model
 import rgbd_scene
 import rrd_file
-from ros_harness import wait_until
+from ros_harness import send_until, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 
 from seg_perception.ros import qos
@@ -94,12 +94,7 @@ class DepthCamera:
 def play(send, condition, what: str, timeout_s: float = 60.0) -> None:
     """Sends five times a second until something holds."""
 
-    def is_there():
-        send()
-        time.sleep(0.2)
-        return condition()
-
-    wait_until(is_there, timeout_s, what)
+    send_until(send, condition, what, timeout_s, period_s=0.2)
 
 
 def page_of(process) -> str:
